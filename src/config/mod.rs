@@ -1,0 +1,19 @@
+//! Every setting, its default and its documentation, in one place each.
+//!
+//! A section is a struct made by the [`section!`] macro from `key: type = default` lines; the same lines
+//! give the parser of file, environment and flags ([`load`]), the errors that name a bad key, and
+//! `config/runhub.toml` ([`render`]).
+
+#[macro_use]
+mod section;
+pub mod load;
+pub mod render;
+mod sections;
+pub mod setting;
+
+pub use load::{ConfigError, Origin, load};
+pub use sections::{
+    Config, EmbeddedConfig, LogConfig, PublishConfig, RedisConfig, RetentionConfig, ServerConfig,
+    SubscribeConfig,
+};
+pub use setting::{ByteCount, KeyStyle, RedisUrl, Sync, TerminalTypes};

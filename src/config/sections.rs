@@ -1,0 +1,163 @@
+//! The sections themselves: what can be set, what it means, what it is by default.
+
+use super::section::Section;
+use super::setting::{ByteCount, KeyStyle, RedisUrl, Sync, TerminalTypes};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+section! {
+    /// Where the hub listens and keeps its files.
+    ServerConfig {
+        /// Address and port to listen on. Short forms: `--bind`, `RUNHUB_BIND`.
+        bind: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8082)),
+        /// Folder for the embedded store. Short forms: `--data-dir`, `RUNHUB_DATA_DIR`.
+        data_dir: PathBuf = PathBuf::from("./data"),
+        /// Threads that speak HTTP; 0 for one a processor.
+        workers: u64 = 0,
+        /// How long a stop may take before what is left is cut off.
+        shutdown_timeout: Duration = Duration::from_secs(8),
+    }
+}
+
+section! {
+    /// The Redis store, used when a URL is set.
+    RedisConfig {
+        /// Redis 7.0 or newer, or Valkey: redis://, rediss://, unix:// or redis-sentinel://.
+        /// Short forms: `--redis-url`, `REDIS_URL`.
+        url: Option<RedisUrl> = None,
+        /// How long dialling Redis may take.
+        connect_timeout: Duration = Duration::from_secs(1),
+        /// How long Redis may take to answer a command before the connection is replaced.
+        command_timeout: Duration = Duration::from_millis(1500),
+        /// The most connections that wait for new events; runs share them.
+        max_readers: u64 = 64,
+        /// How a run's keys are written: "plain" for run:7:events, "tagged" for run:{7}:events.
+        key_style: KeyStyle = KeyStyle::Plain,
+    }
+}
+
+section! {
+    /// The embedded store, used when no Redis URL is set.
+    EmbeddedConfig {
+        /// "always": an acknowledged event is on the disk. "everysec": within a second.
+        sync: Sync = Sync::Always,
+        /// Memory for blocks read from the disk.
+        cache: ByteCount = ByteCount(32 << 20),
+    }
+}
+
+section! {
+    /// Taking events in.
+    PublishConfig {
+        /// How long a publish waits for the store.
+        timeout: Duration = Duration::from_secs(1),
+        /// The largest `data` of an event.
+        max_data: ByteCount = ByteCount(1 << 20),
+        /// The largest body of a publish.
+        max_body: ByteCount = ByteCount(16 << 20),
+        /// The most events in one publish.
+        max_batch: u64 = 1000,
+        /// How long a body may keep the hub waiting for its next bytes.
+        body_timeout: Duration = Duration::from_secs(10),
+        /// How long a publisher's `event_id` stands for one event.
+        dedup_window: Duration = Duration::from_secs(600),
+        /// The most bytes of events that may wait for the store in memory.
+        queue: ByteCount = ByteCount(64 << 20),
+    }
+}
+
+section! {
+    /// Following runs live.
+    SubscribeConfig {
+        /// Silence after which an open stream gets a heartbeat.
+        heartbeat: Duration = Duration::from_secs(15),
+        /// What clients are told to wait before they reconnect.
+        retry: Duration = Duration::from_secs(3),
+        /// How long a client may take nothing before its stream is cut.
+        stall_timeout: Duration = Duration::from_secs(60),
+        /// Encoded events that may wait for one client in memory; beyond it the client is served from
+        /// the store until it has caught up.
+        outbox: ByteCount = ByteCount(256 << 10),
+        /// The most streams open at once.
+        max_subscribers: u64 = 50_000,
+        /// How long a run's reader outlives its last subscriber.
+        idle_grace: Duration = Duration::from_secs(10),
+    }
+}
+
+section! {
+    /// What is kept, and for how long.
+    RetentionConfig {
+        /// Events kept of each run, at least; up to a tenth more may be.
+        max_events: u64 = 10_000,
+        /// How long a run is kept after its terminal event.
+        after_end: Duration = Duration::from_secs(24 * 3600),
+        /// How long an expired run answers 410 before it is forgotten.
+        tombstone: Duration = Duration::from_secs(7 * 24 * 3600),
+        /// The event types that end a run.
+        terminal: TerminalTypes = TerminalTypes::default(),
+    }
+}
+
+section! {
+    /// What is logged, on standard error.
+    LogConfig {
+        /// Least severe level shown, or a filter such as "info,runhub::store=debug".
+        level: String = "info".to_owned(),
+    }
+}
+
+macro_rules! config {
+    ($( $(#[doc = $doc:literal])* $name:ident : $section:ty, )*) => {
+        /// The whole configuration.
+        #[derive(Debug, Clone, Default)]
+        pub struct Config {
+            $( $(#[doc = $doc])* pub $name: $section, )*
+        }
+
+        impl Config {
+            /// The section of this name.
+            pub(super) fn section_mut(&mut self, name: &str) -> Option<&mut dyn SectionMut> {
+                match name {
+                    $( stringify!($name) => Some(&mut self.$name), )*
+                    _ => None,
+                }
+            }
+
+            /// Calls `visit` with each section's name, documentation and keys.
+            pub(super) fn visit(mut visit: impl FnMut(&str, &[&str], Vec<super::section::KeyDoc>)) {
+                $( visit(stringify!($name), <$section>::section_doc(), <$section>::keys()); )*
+            }
+        }
+    };
+}
+
+/// The part of [`Section`] that works on a section of any type.
+pub(super) trait SectionMut {
+    /// See [`Section::set`].
+    fn set_key(&mut self, key: &str, value: &toml::Value) -> Option<Result<(), String>>;
+}
+
+impl<S: Section> SectionMut for S {
+    fn set_key(&mut self, key: &str, value: &toml::Value) -> Option<Result<(), String>> {
+        self.set(key, value)
+    }
+}
+
+config! {
+    /// `[server]`.
+    server: ServerConfig,
+    /// `[redis]`.
+    redis: RedisConfig,
+    /// `[embedded]`.
+    embedded: EmbeddedConfig,
+    /// `[publish]`.
+    publish: PublishConfig,
+    /// `[subscribe]`.
+    subscribe: SubscribeConfig,
+    /// `[retention]`.
+    retention: RetentionConfig,
+    /// `[log]`.
+    log: LogConfig,
+}

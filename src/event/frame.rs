@@ -1,0 +1,260 @@
+//! Events as the bytes readers get, encoded once and shared by all of them.
+//!
+//! A batch is one buffer of whole SSE frames, one behind the other. The JSON of an event, which history,
+//! NDJSON and WebSocket readers get, is a slice of its frame's `data:` line; so is everything that a
+//! reader with a filter, another framing or a cursor inside the batch gets. No frame can be forged from
+//! within: a type is checked text, an id is two numbers, and the JSON stands on one line.
+
+use super::json_text::{push_number, push_one_line, push_string};
+use super::{
+    EventId, EventType, Filter, Lifecycle, LifecycleRules, Sequence, Source, StoredEvent,
+};
+use bytes::Bytes;
+use std::io::Write;
+use std::ops::Range;
+
+/// How a reader wants its SSE frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Framing {
+    /// With an `event:` line that names the type.
+    #[default]
+    Typed,
+    /// Without it, for clients that only have `onmessage`.
+    Message,
+}
+
+/// Consecutive events of one run, encoded.
+#[derive(Debug)]
+pub struct EncodedBatch {
+    /// The position right before the first event: whoever has read up to here has missed nothing.
+    pub prev: EventId,
+    /// The last event's position.
+    pub last: EventId,
+    bytes: Bytes,
+    events: Box<[EncodedEvent]>,
+}
+
+/// One event of a batch and where its bytes lie.
+#[derive(Debug)]
+pub struct EncodedEvent {
+    /// Its position.
+    pub id: EventId,
+    /// Its number, if its writer gave one.
+    pub sequence: Option<Sequence>,
+    /// Its type.
+    pub kind: EventType,
+    /// What it does to the run's status.
+    pub lifecycle: Option<Lifecycle>,
+    source: Option<Source>,
+    frame: Range<usize>,
+    /// The `event:` line, with its line break.
+    type_line: Range<usize>,
+    json: Range<usize>,
+}
+
+impl EncodedBatch {
+    /// Encodes events that follow `prev` in their run.
+    pub fn encode(prev: EventId, events: Vec<StoredEvent>, rules: &LifecycleRules) -> Self {
+        let size = events.iter().map(|e| e.event.data.len() + 384).sum();
+        let mut out = Vec::with_capacity(size);
+        let last = events.last().map_or(prev, |e| e.id);
+        let events = events.into_iter().map(|event| push_frame(&mut out, event, rules)).collect();
+        Self { prev, last, bytes: out.into(), events }
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> &[EncodedEvent] {
+        &self.events
+    }
+
+    /// The number of bytes in all frames.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The JSON of one event of this batch, on one line.
+    pub fn json(&self, event: &EncodedEvent) -> Bytes {
+        self.bytes.slice(event.json.clone())
+    }
+
+    /// The events behind a position.
+    pub fn after(&self, position: EventId) -> &[EncodedEvent] {
+        &self.events[self.events.partition_point(|e| e.id <= position)..]
+    }
+
+    /// Calls `push` with the SSE frames of the wanted events behind a position, in as few slices of the
+    /// shared buffer as can be.
+    pub fn frames_after(
+        &self,
+        position: EventId,
+        filter: &Filter,
+        framing: Framing,
+        mut push: impl FnMut(Bytes),
+    ) {
+        let mut span: Range<usize> = 0..0;
+        let mut add = |part: Range<usize>| {
+            if part.start == span.end {
+                span.end = part.end;
+            } else {
+                if !span.is_empty() {
+                    push(self.bytes.slice(span.clone()));
+                }
+                span = part;
+            }
+        };
+        for event in self.after(position) {
+            if !filter.wants_all() && !filter.wants(&event.kind, event.source.as_ref()) {
+                continue;
+            }
+            match framing {
+                Framing::Typed => add(event.frame.clone()),
+                Framing::Message => {
+                    add(event.frame.start..event.type_line.start);
+                    add(event.type_line.end..event.frame.end);
+                }
+            }
+        }
+        // An empty part far away flushes the last span.
+        add(usize::MAX..usize::MAX);
+    }
+}
+
+impl EncodedEvent {
+    /// Whether a reader with this filter gets the event.
+    pub fn is_wanted(&self, filter: &Filter) -> bool {
+        filter.wants_all() || filter.wants(&self.kind, self.source.as_ref())
+    }
+}
+
+fn push_frame(out: &mut Vec<u8>, stored: StoredEvent, rules: &LifecycleRules) -> EncodedEvent {
+    let start = out.len();
+    // Writing to a Vec cannot fail.
+    let _ = writeln!(out, "id: {}", stored.id);
+    let type_start = out.len();
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(stored.event.kind.as_str().as_bytes());
+    out.push(b'\n');
+    let type_line = type_start..out.len();
+    out.extend_from_slice(b"data: ");
+    let json_start = out.len();
+    push_json(out, &stored);
+    let json = json_start..out.len();
+    out.extend_from_slice(b"\n\n");
+    EncodedEvent {
+        id: stored.id,
+        sequence: stored.sequence,
+        lifecycle: rules.of(&stored.event.kind),
+        kind: stored.event.kind,
+        source: stored.event.source,
+        frame: start..out.len(),
+        type_line,
+        json,
+    }
+}
+
+/// Appends the event as CONTRACT section 2 shows it, on one line.
+pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent) {
+    let event = &stored.event;
+    let _ = write!(
+        out,
+        r#"{{"id":"{}","run_id":"{}","timestamp":"{}","sequence":"#,
+        stored.id, event.run_id, event.timestamp
+    );
+    match stored.sequence {
+        Some(Sequence(number)) => push_number(out, number),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(br#","source":"#);
+    match &event.source {
+        Some(source) => source.push_json(out),
+        None => out.extend_from_slice(b"null"),
+    }
+    let (category, action) = (event.kind.category(), event.kind.action());
+    let _ = write!(out, r#","event":{{"category":"{category}","action":"{action}"}},"data":"#);
+    push_one_line(out, &event.data);
+    let mut text = |name: &str, value: Option<&str>| {
+        if let Some(value) = value {
+            let _ = write!(out, r#","{name}":"#);
+            push_string(out, value);
+        }
+    };
+    text("event_id", event.event_id.as_ref().map(super::EventKey::as_str));
+    if let Some(extras) = &event.extras {
+        text("correlation_id", extras.correlation_id.as_deref());
+        text("trace_id", extras.trace_id.as_deref());
+        text("session_id", extras.session_id.as_deref());
+        text("conversation_id", extras.conversation_id.as_deref());
+        text("message_id", extras.message_id.as_deref());
+        text("priority", extras.priority.map(super::Priority::as_str));
+        for (name, json) in [("tags", &extras.tags), ("metadata", &extras.metadata)] {
+            if let Some(json) = json {
+                let _ = write!(out, r#","{name}":"#);
+                push_one_line(out, json);
+            }
+        }
+    }
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{RunId, decode_entry};
+
+    fn batch(types: &[&str]) -> EncodedBatch {
+        let run = RunId::parse("7").unwrap();
+        let events = types.iter().zip(1..).map(|(kind, n)| {
+            let (category, action) = kind.split_once('.').unwrap();
+            let fields: [(&[u8], &[u8]); 4] = [
+                (b"event_category", category.as_bytes()),
+                (b"event_action", action.as_bytes()),
+                (b"sequence", b"1"),
+                (b"data", b"{\n\"a\":\r\n1.10}"),
+            ];
+            decode_entry(&run, EventId::new(n, 0), fields)
+        });
+        EncodedBatch::encode(EventId::START, events.collect(), &LifecycleRules::default())
+    }
+
+    fn text(batch: &EncodedBatch, after: u64, types: Option<&str>, framing: Framing) -> (usize, String) {
+        let (mut count, mut out) = (0, Vec::new());
+        let filter = Filter::parse(types, None).unwrap();
+        batch.frames_after(EventId::new(after, 0), &filter, framing, |bytes| {
+            count += 1;
+            out.extend_from_slice(&bytes);
+        });
+        (count, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_frame_is_three_lines_and_its_json_is_as_the_contract_shows() {
+        let one = batch(&["llm.stream"]);
+        let (count, frame) = text(&one, 0, None, Framing::Typed);
+        assert_eq!(count, 1);
+        assert_eq!(
+            frame,
+            concat!(
+                "id: 1-0\nevent: llm.stream\ndata: ",
+                r#"{"id":"1-0","run_id":"7","timestamp":"1970-01-01T00:00:00.001Z","sequence":1,"source":null,"#,
+                r#""event":{"category":"llm","action":"stream"},"data":{ "a":  1.10}}"#,
+                "\n\n"
+            )
+        );
+        let json = one.json(&one.events()[0]);
+        assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
+        let (_, message) = text(&one, 0, None, Framing::Message);
+        assert_eq!(message, frame.replace("event: llm.stream\n", ""));
+    }
+
+    #[test]
+    fn a_reader_gets_what_it_wants_behind_its_cursor_in_few_slices() {
+        let all = batch(&["a.b", "a.c", "b.b", "a.b", "a.b"]);
+        let ids = |text: &str| text.lines().filter_map(|l| l.strip_prefix("id: ").map(str::to_owned)).collect::<Vec<_>>();
+        let (count, frames) = text(&all, 2, None, Framing::Typed);
+        assert_eq!((count, ids(&frames)), (1, vec!["3-0".into(), "4-0".into(), "5-0".into()]));
+        let (count, frames) = text(&all, 0, Some("a.*"), Framing::Typed);
+        assert_eq!((count, ids(&frames).len()), (2, 4));
+        assert_eq!(text(&all, 0, Some("c.*"), Framing::Typed), (0, String::new()));
+        assert_eq!(text(&all, 5, None, Framing::Message), (0, String::new()));
+    }
+}

@@ -1,0 +1,33 @@
+//! Events and everything about them that is pure: names and ids with their grammars, what a publisher
+//! may send ([`parse`]), what a store keeps ([`entry`]), what a reader receives ([`frame`]) and which
+//! events a reader asked for ([`filter`]). Nothing here does input or output, and nothing here knows of
+//! actors, HTTP or a particular store.
+
+pub mod digest;
+pub mod entry;
+pub mod event_id;
+pub mod event_key;
+pub mod event_type;
+pub mod filter;
+pub mod frame;
+pub mod json_text;
+pub mod lifecycle;
+pub mod model;
+pub mod parse;
+pub mod run_id;
+pub mod source;
+pub mod timestamp;
+pub mod vocabulary;
+
+pub use entry::decode_entry;
+pub use event_id::{EventId, InvalidEventId};
+pub use event_key::{EventKey, InvalidEventKey};
+pub use event_type::{EventType, InvalidEventType};
+pub use filter::{Filter, InvalidFilter};
+pub use frame::EncodedBatch;
+pub use lifecycle::{Lifecycle, LifecycleRules, RunStatus};
+pub use model::{Event, Extras, NewEvent, Priority, Sequence, StoredEvent};
+pub use parse::{EventLimits, InvalidEvent};
+pub use run_id::{InvalidRunId, RunId};
+pub use source::Source;
+pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -1,0 +1,2 @@
+//! Runhub.
+pub mod config; pub mod event; pub mod telemetry;

@@ -1,0 +1,115 @@
+//! Every metric: its name, its help and where it is counted. No label ever holds a run's name.
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use std::time::Duration;
+
+const EVENTS_TAKEN: &str = "runhub_events_published_total";
+const EVENTS_DUPLICATE: &str = "runhub_events_duplicate_total";
+const PUBLISH_SECONDS: &str = "runhub_publish_seconds";
+const APPEND_SECONDS: &str = "runhub_store_append_seconds";
+const APPEND_EVENTS: &str = "runhub_store_append_events";
+const STORE_FAILURES: &str = "runhub_store_failures_total";
+const STORE_UP: &str = "runhub_store_up";
+const SUBSCRIBERS: &str = "runhub_subscribers";
+const FOLLOWED_RUNS: &str = "runhub_followed_runs";
+const CATCH_UPS: &str = "runhub_subscriber_catch_ups_total";
+const CUT: &str = "runhub_subscribers_cut_total";
+const PANICS: &str = "runhub_actor_panics_total";
+const RESPONSES: &str = "runhub_http_responses_total";
+
+/// Buckets in seconds, from 100 µs to 10 s.
+const SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+const EVENTS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0];
+
+/// Installs the recorder of this process. The handle renders what was counted.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&SECONDS)?
+        .set_buckets_for_metric(
+            metrics_exporter_prometheus::Matcher::Full(APPEND_EVENTS.to_owned()),
+            &EVENTS,
+        )?
+        .install_recorder()?;
+    describe_counter!(EVENTS_TAKEN, "Events the store acknowledged.");
+    describe_counter!(EVENTS_DUPLICATE, "Publishes answered from an earlier event with the same event_id.");
+    describe_histogram!(PUBLISH_SECONDS, "Time from a parsed publish to its outcome, in seconds.");
+    describe_histogram!(APPEND_SECONDS, "Time of one append call to the store, in seconds.");
+    describe_histogram!(APPEND_EVENTS, "Events in one append call to the store.");
+    describe_counter!(STORE_FAILURES, "Failed calls to the store, by what was asked of it.");
+    describe_gauge!(STORE_UP, "1 while the store answers, else 0.");
+    describe_gauge!(SUBSCRIBERS, "Open streams.");
+    describe_gauge!(FOLLOWED_RUNS, "Runs with a reader.");
+    describe_counter!(CATCH_UPS, "Times a subscriber fell behind the live feed and went to the store.");
+    describe_counter!(CUT, "Streams ended by the hub, by reason.");
+    describe_counter!(PANICS, "Panics of actors, by actor.");
+    describe_counter!(RESPONSES, "HTTP responses, by status class.");
+    gauge!(SUBSCRIBERS).set(0.0);
+    gauge!(FOLLOWED_RUNS).set(0.0);
+    for actor in ["WriterActor", "RunActor", "SubscriberActor", "SupervisorActor"] {
+        counter!(PANICS, "actor" => actor).absolute(0);
+    }
+    Ok(handle)
+}
+
+/// Events were acknowledged by the store, `duplicates` of them earlier.
+pub fn published(events: u64, duplicates: u64, waited: Duration) {
+    counter!(EVENTS_TAKEN).increment(events - duplicates.min(events));
+    counter!(EVENTS_DUPLICATE).increment(duplicates);
+    histogram!(PUBLISH_SECONDS).record(waited);
+}
+
+/// One append call ended.
+pub fn appended(events: usize, took: Duration) {
+    histogram!(APPEND_SECONDS).record(took);
+    #[allow(clippy::cast_precision_loss, reason = "a batch holds a few thousand events at most")]
+    histogram!(APPEND_EVENTS).record(events as f64);
+}
+
+/// A call to the store failed.
+pub fn store_failed(operation: &'static str) {
+    counter!(STORE_FAILURES, "operation" => operation).increment(1);
+}
+
+/// Whether the store answers.
+pub fn store_up(up: bool) {
+    gauge!(STORE_UP).set(if up { 1.0 } else { 0.0 });
+}
+
+/// A stream opened (+1) or closed (-1).
+pub fn subscribers(change: f64) {
+    gauge!(SUBSCRIBERS).increment(change);
+}
+
+/// A run got a reader (+1) or lost it (-1).
+pub fn followed_runs(change: f64) {
+    gauge!(FOLLOWED_RUNS).increment(change);
+}
+
+/// A subscriber went from the live feed back to the store.
+pub fn fell_behind() {
+    counter!(CATCH_UPS).increment(1);
+}
+
+/// The hub ended a stream.
+pub fn stream_closed(reason: &'static str) {
+    counter!(CUT, "reason" => reason).increment(1);
+}
+
+/// An actor panicked.
+pub fn panicked(actor: &'static str) {
+    counter!(PANICS, "actor" => actor).increment(1);
+}
+
+/// A response was sent.
+pub fn responded(status: u16) {
+    let class = match status {
+        ..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    counter!(RESPONSES, "status" => class).increment(1);
+}
