@@ -1,2 +1,2 @@
 //! Runhub.
-pub mod config; pub mod event; pub mod telemetry;
+pub mod config; pub mod event; pub mod hub; pub mod store; pub mod telemetry;

@@ -1,7 +1,7 @@
 //! The sections themselves: what can be set, what it means, what it is by default.
 
 use super::section::Section;
-use super::setting::{ByteCount, KeyStyle, RedisUrl, Sync, TerminalTypes};
+use super::setting::{ByteCount, KeyStyle, Origins, RedisUrl, Sync, TerminalTypes};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +15,8 @@ section! {
         data_dir: PathBuf = PathBuf::from("./data"),
         /// Threads that speak HTTP; 0 for one a processor.
         workers: u64 = 0,
+        /// Origins whose pages may use the hub from a browser, such as ["https://app.example"].
+        cors_origins: Origins = Origins::default(),
         /// How long a stop may take before what is left is cut off.
         shutdown_timeout: Duration = Duration::from_secs(8),
     }

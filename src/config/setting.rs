@@ -96,6 +96,26 @@ impl TerminalTypes {
     }
 }
 
+/// Origins of web pages: scheme, host and port, compared exactly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins(pub Vec<String>);
+
+/// The items of a list, written as TOML or with commas.
+fn list(value: &toml::Value) -> Option<Vec<&str>> {
+    match value {
+        toml::Value::Array(items) => items.iter().map(toml::Value::as_str).collect(),
+        toml::Value::String(text) => {
+            Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// A list of texts as TOML.
+fn shown_list<'t>(items: impl Iterator<Item = &'t str>) -> String {
+    format!("[{}]", items.map(quoted).collect::<Vec<_>>().join(", "))
+}
+
 fn text<'v>(value: &'v toml::Value, expected: &str) -> Result<&'v str, String> {
     value.as_str().ok_or_else(|| format!("expected {expected}"))
 }
@@ -249,21 +269,32 @@ impl Setting for Option<RedisUrl> {
 
 impl Setting for TerminalTypes {
     fn read(value: &toml::Value) -> Result<Self, String> {
-        let expected = || "expected a list of event types, such as [\"lifecycle.completed\"]".to_owned();
-        let names: Vec<&str> = match value {
-            toml::Value::Array(items) => {
-                items.iter().map(toml::Value::as_str).collect::<Option<_>>().ok_or_else(expected)?
-            }
-            toml::Value::String(list) => list.split(',').map(str::trim).collect(),
-            _ => return Err(expected()),
-        };
-        let kinds = names.into_iter().filter(|n| !n.is_empty()).map(EventType::parse);
+        let expected = "expected a list of event types, such as [\"lifecycle.completed\"]";
+        let kinds = list(value).ok_or(expected)?.into_iter().map(EventType::parse);
         kinds.collect::<Result<_, _>>().map(Self).map_err(|e| e.to_string())
     }
 
     fn show(&self) -> Option<String> {
-        let names: Vec<_> = self.0.iter().map(|kind| quoted(kind.as_str())).collect();
-        Some(format!("[{}]", names.join(", ")))
+        Some(shown_list(self.0.iter().map(EventType::as_str)))
+    }
+}
+
+impl Setting for Origins {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let expected = "expected a list of origins, such as [\"https://app.example\"]";
+        let origins = list(value).ok_or(expected)?;
+        let fits = |origin: &&str| {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+        };
+        match origins.iter().all(fits) {
+            true => Ok(Self(origins.into_iter().map(str::to_owned).collect())),
+            false => Err(expected.to_owned()),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(shown_list(self.0.iter().map(String::as_str)))
     }
 }
 

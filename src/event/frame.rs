@@ -32,6 +32,7 @@ pub struct EncodedBatch {
     pub last: EventId,
     bytes: Bytes,
     events: Box<[EncodedEvent]>,
+    changes_status: bool,
 }
 
 /// One event of a batch and where its bytes lie.
@@ -58,8 +59,10 @@ impl EncodedBatch {
         let size = events.iter().map(|e| e.event.data.len() + 384).sum();
         let mut out = Vec::with_capacity(size);
         let last = events.last().map_or(prev, |e| e.id);
-        let events = events.into_iter().map(|event| push_frame(&mut out, event, rules)).collect();
-        Self { prev, last, bytes: out.into(), events }
+        let frames = events.into_iter().map(|event| push_frame(&mut out, event, rules));
+        let events: Box<[EncodedEvent]> = frames.collect();
+        let changes_status = events.iter().any(|event| event.lifecycle.is_some());
+        Self { prev, last, bytes: out.into(), events, changes_status }
     }
 
     /// The events, in order.
@@ -80,6 +83,19 @@ impl EncodedBatch {
     /// The events behind a position.
     pub fn after(&self, position: EventId) -> &[EncodedEvent] {
         &self.events[self.events.partition_point(|e| e.id <= position)..]
+    }
+
+    /// What the last event behind a position that does anything to the run's status does to it.
+    pub fn lifecycle_after(&self, position: EventId) -> Option<Lifecycle> {
+        if !self.changes_status {
+            return None;
+        }
+        self.after(position).iter().rev().find_map(|event| event.lifecycle)
+    }
+
+    /// Whether any event of the batch does anything to the run's status.
+    pub fn changes_status(&self) -> bool {
+        self.changes_status
     }
 
     /// Calls `push` with the SSE frames of the wanted events behind a position, in as few slices of the

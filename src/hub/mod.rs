@@ -1,0 +1,171 @@
+//! The hub: takes publishes in, gives followed runs out, and keeps its actors alive.
+//!
+//! [`Hub`] is the handle that everything above uses. Below it, WriterActors batch appends to the store
+//! ([`writer`]), a RunActor per followed run reads its tail once for everybody ([`run`]), a
+//! SubscriberActor per stream finds the seam between history and live ([`subscriber`]), and the
+//! SupervisorActor restarts what dies and owns the mode ([`supervisor`]). Nothing here knows of HTTP or
+//! of a particular store.
+
+mod arbiters;
+pub mod mode;
+mod obituary;
+pub mod publish;
+mod registry;
+pub mod restart;
+mod run;
+pub mod subscriber;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use mode::{Mode, ModeReport};
+pub use publish::{Ack, PublishError, Published};
+pub use subscriber::{CloseReason, Start, SubscribeError, SubscribeOptions, Subscription};
+
+use crate::config::Config;
+use crate::event::{LifecycleRules, RunId};
+use crate::store::{
+    Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreStatus,
+};
+use crate::event::RunStatus;
+use actix::Addr;
+use arbiters::Arbiters;
+use mode::SharedMode;
+use parking_lot::Mutex;
+use registry::Registry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use supervisor::SupervisorActor;
+use writer::Shard;
+
+/// The hub. Clones share it.
+#[derive(Clone)]
+pub struct Hub {
+    core: Arc<Core>,
+}
+
+/// What the actors share.
+struct Core {
+    config: Config,
+    store: Arc<dyn LogStore>,
+    rules: LifecycleRules,
+    arbiters: Arbiters,
+    shards: Vec<Shard>,
+    registry: Registry,
+    mode: SharedMode,
+    supervisor: Mutex<Option<Addr<SupervisorActor>>>,
+    open_streams: AtomicUsize,
+    /// Whether the store was asked at least once how it is.
+    started: AtomicBool,
+    closing: AtomicBool,
+}
+
+impl Hub {
+    /// Starts the actors on threads of their own. Must be called within an actix system.
+    pub fn start(config: Config, store: Arc<dyn LogStore>) -> Self {
+        let arbiters = Arbiters::start();
+        let shards = writer::shards(arbiters.count(), &config.publish);
+        let core = Arc::new(Core {
+            rules: config.retention.terminal.rules(),
+            registry: Registry::default(),
+            mode: SharedMode::default(),
+            supervisor: Mutex::new(None),
+            open_streams: AtomicUsize::new(0),
+            started: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            config,
+            store,
+            arbiters,
+            shards,
+        });
+        SupervisorActor::start_for(&core);
+        Self { core }
+    }
+
+    /// The configuration it runs with.
+    pub fn config(&self) -> &Config {
+        &self.core.config
+    }
+
+    /// The rules of a run's life it runs with.
+    pub fn lifecycle(&self) -> &LifecycleRules {
+        &self.core.rules
+    }
+
+    /// Reads events of a run.
+    pub fn range<'a>(&'a self, run: &'a RunId, request: RangeRequest) -> Answer<'a, Page> {
+        self.core.store.range(run, request)
+    }
+
+    /// The state of a run.
+    pub fn run<'a>(&'a self, run: &'a RunId) -> Answer<'a, RunState> {
+        self.core.store.run(run)
+    }
+
+    /// Lists runs, newest activity first.
+    pub fn runs<'a>(
+        &'a self,
+        after: Option<&'a RunsCursor>,
+        limit: usize,
+        status: Option<RunStatus>,
+    ) -> Answer<'a, RunsPage> {
+        self.core.store.runs(after, limit, status)
+    }
+
+    /// Lets a run expire after this time.
+    pub fn set_expiry<'a>(&'a self, run: &'a RunId, after: Duration) -> Answer<'a, RunState> {
+        self.core.store.set_expiry(run, after)
+    }
+
+    /// Forgets a run and closes its streams; false if it was not there.
+    pub async fn delete(&self, run: &RunId) -> Result<bool, crate::store::StoreError> {
+        let was_there = self.core.store.delete(run).await?;
+        if was_there {
+            self.core.registry.close_run(run, CloseReason::RunDeleted);
+        }
+        Ok(was_there)
+    }
+
+    /// The number of open streams of a run, on this hub.
+    pub fn subscribers(&self, run: &RunId) -> usize {
+        self.core.registry.subscribers(run)
+    }
+
+    /// The mode, since when and why.
+    pub fn mode(&self) -> ModeReport {
+        self.core.mode.report()
+    }
+
+    /// How the store is, as last seen.
+    pub fn store_status(&self) -> StoreStatus {
+        self.core.store.status()
+    }
+
+    /// Whether the hub knows how its store is: false for a moment after the start.
+    pub fn has_started(&self) -> bool {
+        self.core.started.load(Ordering::Acquire)
+    }
+
+    /// Whether the hub is stopping.
+    pub fn is_closing(&self) -> bool {
+        self.core.closing.load(Ordering::Acquire)
+    }
+
+    /// Refuses new work, waits until what was taken is stored, and closes every stream. Takes no longer
+    /// than `limit`.
+    pub async fn close(&self, limit: Duration) {
+        self.core.closing.store(true, Ordering::Release);
+        let deadline = Instant::now() + limit;
+        let waiting = || self.core.shards.iter().map(Shard::waiting).sum::<usize>();
+        while waiting() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let lost = waiting();
+        if lost > 0 {
+            log::error!("{lost} publishes were still waiting for the store when the hub had to stop");
+        }
+        self.core.registry.close_all(CloseReason::Shutdown);
+    }
+}

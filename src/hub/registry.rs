@@ -1,0 +1,148 @@
+//! Which runs are followed, and by whom. A run's [`Roster`] outlives its RunActor: a replacement takes
+//! over the subscribers and the position its predecessor had reached.
+
+use super::Core;
+use super::run::{Attach, Retire, RunActor};
+use super::subscriber::{CloseReason, FromRun};
+use crate::event::{EventId, RunId, Sequence};
+use actix::{Addr, Recipient};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// All followed runs.
+#[derive(Default)]
+pub(super) struct Registry {
+    slots: Mutex<HashMap<RunId, Slot>>,
+    next: AtomicU64,
+}
+
+struct Slot {
+    actor: Addr<RunActor>,
+    /// Tells this actor from its predecessors and successors.
+    generation: u64,
+    roster: Arc<Roster>,
+}
+
+/// What survives a RunActor.
+#[derive(Default)]
+pub(super) struct Roster(Mutex<RosterState>);
+
+#[derive(Default)]
+pub(super) struct RosterState {
+    pub(super) subscribers: HashMap<SubscriberKey, Recipient<FromRun>>,
+    /// Up to where the run has been broadcast, and the number of the event there.
+    pub(super) reached: Option<(EventId, Option<Sequence>)>,
+}
+
+/// Names one subscriber of this hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct SubscriberKey(u64);
+
+impl Roster {
+    pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, RosterState> {
+        self.0.lock()
+    }
+
+    /// Sends the same to every subscriber.
+    pub(super) fn broadcast(&self, message: &FromRun) {
+        for subscriber in self.lock().subscribers.values() {
+            subscriber.do_send(message.clone());
+        }
+    }
+}
+
+impl Registry {
+    /// Lets a subscriber hear of a run. `position` is where a tail that is not running yet begins.
+    pub(super) fn attach(
+        &self,
+        core: &Arc<Core>,
+        run: &RunId,
+        subscriber: Recipient<FromRun>,
+        position: EventId,
+        cursor: EventId,
+    ) -> SubscriberKey {
+        let key = SubscriberKey(self.next.fetch_add(1, Ordering::Relaxed));
+        let mut slots = self.slots.lock();
+        let slot = slots.entry(run.clone()).or_insert_with(|| {
+            let roster = Arc::new(Roster::default());
+            roster.lock().reached = Some((position, None));
+            self.start(core, run, roster)
+        });
+        slot.roster.lock().subscribers.insert(key, subscriber);
+        slot.actor.do_send(Attach { key, cursor });
+        key
+    }
+
+    /// Lets a subscriber hear no more of a run.
+    pub(super) fn detach(&self, run: &RunId, key: SubscriberKey) {
+        if let Some(slot) = self.slots.lock().get(run) {
+            let mut roster = slot.roster.lock();
+            roster.subscribers.remove(&key);
+            if roster.subscribers.is_empty() {
+                slot.actor.do_send(Retire);
+            }
+        }
+    }
+
+    /// Forgets a run that nobody follows. False if somebody has come meanwhile.
+    pub(super) fn retire(&self, run: &RunId, generation: u64) -> bool {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get(run) else { return true };
+        if slot.generation != generation {
+            return true;
+        }
+        let idle = slot.roster.lock().subscribers.is_empty();
+        if idle {
+            slots.remove(run);
+        }
+        idle
+    }
+
+    /// Starts a new actor for a run whose actor died, with the same roster.
+    pub(super) fn replace(&self, core: &Arc<Core>, run: &RunId) {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get_mut(run)
+            && !slot.actor.connected()
+        {
+            *slot = self.start(core, run, Arc::clone(&slot.roster));
+        }
+    }
+
+    fn start(&self, core: &Arc<Core>, run: &RunId, roster: Arc<Roster>) -> Slot {
+        let generation = self.next.fetch_add(1, Ordering::Relaxed);
+        let actor = RunActor::start_for(core, run, generation, Arc::clone(&roster));
+        Slot { actor, generation, roster }
+    }
+
+    pub(super) fn subscribers(&self, run: &RunId) -> usize {
+        self.slots.lock().get(run).map_or(0, |slot| slot.roster.lock().subscribers.len())
+    }
+
+    /// Closes the streams of a run.
+    pub(super) fn close_run(&self, run: &RunId, reason: CloseReason) {
+        if let Some(slot) = self.slots.lock().get(run) {
+            slot.roster.broadcast(&FromRun::Close(reason));
+        }
+    }
+
+    /// Closes all streams.
+    pub(super) fn close_all(&self, reason: CloseReason) {
+        for slot in self.slots.lock().values() {
+            slot.roster.broadcast(&FromRun::Close(reason));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn crash_run(&self, run: &RunId) {
+        if let Some(slot) = self.slots.lock().get(run) {
+            slot.actor.do_send(super::tests::Crash);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_followed(&self, run: &RunId) -> bool {
+        self.slots.lock().contains_key(run)
+    }
+}

@@ -1,0 +1,94 @@
+//! Turns the items of a run's tail into encoded batches for its RunActor, and notices holes between them.
+
+use super::gap::Gap;
+use super::{Moved, RunActor};
+use crate::event::{EncodedBatch, EventId, LifecycleRules, RunId, Sequence, StoredEvent};
+use crate::hub::Core;
+use crate::store::{LogStore, RangeRequest, TailItem};
+use actix::Addr;
+use futures::StreamExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long to wait before a question is asked again that the store did not answer.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+pub(super) struct Pump {
+    store: Arc<dyn LogStore>,
+    rules: LifecycleRules,
+    run: RunId,
+    position: EventId,
+    sequence: Option<Sequence>,
+}
+
+impl Pump {
+    pub(super) fn new(core: &Core, run: &RunId, reached: (EventId, Option<Sequence>)) -> Self {
+        let (position, sequence) = reached;
+        Self { store: Arc::clone(&core.store), rules: core.rules.clone(), run: run.clone(), position, sequence }
+    }
+
+    /// Pumps until the actor is gone.
+    pub(super) async fn run(mut self, actor: Addr<RunActor>) {
+        let mut tail = self.store.tail(&self.run, self.position);
+        while let Some(item) = tail.next().await {
+            let moved = match item {
+                TailItem::Events(events) => self.batch(events).await,
+                TailItem::Reset => {
+                    (self.position, self.sequence) = (EventId::START, None);
+                    Moved::Reset
+                }
+            };
+            // Waiting for the actor is what keeps the tail from running ahead of it.
+            if actor.send(moved).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn batch(&mut self, events: Vec<StoredEvent>) -> Moved {
+        let gap = match events.first() {
+            Some(first) if self.is_suspicious(first) => self.find_gap(first).await,
+            _ => None,
+        };
+        let last = events.last().and_then(|e| e.sequence);
+        let batch = EncodedBatch::encode(self.position, events, &self.rules);
+        if batch.changes_status() {
+            self.settle();
+        }
+        (self.position, self.sequence) = (batch.last, last);
+        Moved::Events { batch: Arc::new(batch), gap, last }
+    }
+
+    /// Whether the numbers do not go on as they should. Foreign writers number as they like, so this
+    /// alone says nothing.
+    fn is_suspicious(&self, first: &StoredEvent) -> bool {
+        match (self.sequence, first.sequence) {
+            (Some(at), Some(next)) => at.missing_before(next) != Some(0),
+            _ => false,
+        }
+    }
+
+    /// The hole before this event, if the oldest event kept lies behind our position.
+    async fn find_gap(&self, first: &StoredEvent) -> Option<Gap> {
+        loop {
+            match self.store.range(&self.run, RangeRequest::oldest()).await {
+                Ok(page) => {
+                    let oldest = page.events.first()?;
+                    let lost = oldest.id > self.position && self.position != EventId::START;
+                    return lost.then(|| Gap::between(self.position, self.sequence, oldest.id, first.sequence));
+                }
+                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
+            }
+        }
+    }
+
+    /// Lets the store count in what a foreign program may have written: the end of the run, say.
+    fn settle(&self) {
+        let (store, run) = (Arc::clone(&self.store), self.run.clone());
+        actix::spawn(async move {
+            if let Err(e) = store.run(&run).await {
+                log::debug!("could not settle the status of run {run}: {e}");
+            }
+        });
+    }
+}

@@ -1,0 +1,284 @@
+//! The SubscriberActor: one reader's way through a run, from its cursor to the live feed.
+//!
+//! It reads the store until it has caught up, then takes the batches its RunActor shares; where exactly
+//! one goes over into the other is decided in [`seam`]. What it has for its reader goes into a bounded
+//! [`outbox`]. A reader that is slow falls behind and is served from the store again; one that takes
+//! nothing for long is cut.
+
+mod control;
+mod outbox;
+mod seam;
+mod session;
+
+pub use control::CloseReason;
+pub use outbox::{Outbox, Pulled};
+pub use session::{Start, SubscribeError, SubscribeOptions, Subscription};
+
+use super::Core;
+use super::obituary::Obituary;
+use super::registry::SubscriberKey;
+use super::run::Gap;
+use crate::event::{EncodedBatch, EventId, RunId};
+use crate::store::{Page, RangeRequest};
+use crate::telemetry::metrics;
+use actix::prelude::*;
+use control::Control;
+use seam::{AfterPage, OnBatch, Seam};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a subscriber hears from its run.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(super) enum FromRun {
+    /// New events, behind a gap or not.
+    Batch { batch: Arc<EncodedBatch>, gap: Option<Gap> },
+    /// The run has been broadcast up to here.
+    Reached(EventId),
+    /// The run's events were lost; positions begin anew.
+    Reset,
+    /// The stream is to be closed.
+    Close(CloseReason),
+}
+
+/// Request of the reader's side: there is room in the outbox again.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Room;
+
+/// Notice of the reader's side: the reader is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Gone;
+
+/// Events and bytes read from the store at a time.
+const PAGE_EVENTS: usize = 512;
+const PAGE_BYTES: usize = 256 << 10;
+/// How long to wait before a read is tried again that the store did not answer.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// The actor; see the module.
+pub(super) struct SubscriberActor {
+    core: Arc<Core>,
+    run: RunId,
+    outbox: Arc<Outbox>,
+    seam: Seam,
+    /// Where the run stood when the reader came.
+    known_last: EventId,
+    /// Whether the reader's cursor may point behind the oldest event kept.
+    doubtful: bool,
+    /// A reset that is to be said as soon as the oldest event is known.
+    reset_from: Option<EventId>,
+    key: Option<SubscriberKey>,
+    obituary: Obituary,
+}
+
+impl SubscriberActor {
+    const NAME: &'static str = "SubscriberActor";
+
+    fn read(&mut self, ctx: &mut Context<Self>) {
+        let (core, run) = (Arc::clone(&self.core), self.run.clone());
+        let request = RangeRequest::after(self.seam.cursor(), PAGE_EVENTS, PAGE_BYTES);
+        let read = async move { core.store.range(&run, request).await };
+        ctx.spawn(read.into_actor(self).map(|page, actor, ctx| match page {
+            Ok(page) => actor.take_page(page, ctx),
+            Err(error) => {
+                log::debug!("a subscriber's read of run {} failed: {error}", actor.run);
+                ctx.run_later(RETRY_AFTER, |actor, ctx| actor.read(ctx));
+            }
+        }));
+    }
+
+    fn take_page(&mut self, page: Page, ctx: &mut Context<Self>) {
+        if self.seam.page_is_stale() {
+            return self.read(ctx);
+        }
+        let cursor = self.seam.cursor();
+        let (at, first) = (self.outbox.progress().sequence, page.events.first());
+        if let Some(requested) = self.reset_from.take() {
+            let oldest = first.map(|e| e.id);
+            let reason = super::run::GapReason::Reset;
+            self.outbox.push_control(&Control::Gap(Gap { reason, requested, oldest, missed: None }));
+        } else if let Some(first) = first {
+            let follows = match (at, first.sequence) {
+                (Some(at), Some(next)) => at.missing_before(next) == Some(0),
+                // Before the first event of all there is nothing to miss.
+                (None, Some(next)) => next == crate::event::Sequence::FIRST,
+                _ => false,
+            };
+            if !follows && (self.doubtful || at.is_some()) {
+                self.find_gap(page, cursor, ctx);
+                return;
+            }
+        }
+        self.doubtful = false;
+        self.deliver_page(page, ctx);
+    }
+
+    /// Asks for the oldest event kept before a page is delivered that does not follow the cursor.
+    fn find_gap(&mut self, page: Page, cursor: EventId, ctx: &mut Context<Self>) {
+        let (core, run) = (Arc::clone(&self.core), self.run.clone());
+        let asked = async move { core.store.range(&run, RangeRequest::oldest()).await };
+        ctx.spawn(asked.into_actor(self).map(move |oldest, actor, ctx| {
+            let Ok(oldest) = oldest else {
+                ctx.run_later(RETRY_AFTER, move |actor, ctx| actor.find_gap(page, cursor, ctx));
+                return;
+            };
+            if actor.seam.page_is_stale() {
+                return actor.read(ctx);
+            }
+            if let (Some(oldest), Some(first)) = (oldest.events.first(), page.events.first())
+                && oldest.id > cursor
+                && (cursor > EventId::START || first.sequence.is_some())
+            {
+                let at = actor.outbox.progress().sequence.or_else(|| Seam::sequence_before_all(cursor));
+                let gap = Gap::between(cursor, at, oldest.id, first.sequence);
+                actor.outbox.push_control(&Control::Gap(gap));
+            }
+            actor.doubtful = false;
+            actor.deliver_page(page, ctx);
+        }));
+    }
+
+    fn deliver_page(&mut self, page: Page, ctx: &mut Context<Self>) {
+        let (more, empty) = (page.more, page.events.is_empty());
+        let batch = EncodedBatch::encode(self.seam.cursor(), page.events, &self.core.rules);
+        self.deliver(&batch);
+        match self.seam.after_page(empty, more, self.outbox.is_full()) {
+            AfterPage::Read => self.read(ctx),
+            AfterPage::WaitForRoom => self.wait_for_room(ctx),
+            AfterPage::Live => self.end_if_over(ctx),
+        }
+    }
+
+    fn wait_for_room(&mut self, ctx: &mut Context<Self>) {
+        if !self.outbox.ask_for_room() {
+            // It was emptied in this very moment.
+            ctx.notify(Room);
+        }
+    }
+
+    fn deliver(&mut self, batch: &EncodedBatch) {
+        self.outbox.push_batch(batch, self.seam.cursor());
+        self.seam.delivered(batch.last);
+    }
+
+    /// At the head of the run: over, if the run is.
+    fn end_if_over(&mut self, ctx: &mut Context<Self>) {
+        if self.outbox.progress().ended {
+            self.close(CloseReason::RunFinished, ctx);
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
+        metrics::stream_closed(reason.as_str());
+        self.outbox.close(reason);
+        ctx.stop();
+    }
+
+    /// Heartbeats when there is silence, and the cut of a reader that takes nothing.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        let config = &self.core.config.subscribe;
+        let now = Instant::now();
+        if self.outbox.has_stalled(now, config.stall_timeout) {
+            log::info!("cut a reader of run {} that took nothing for {:?}", self.run, config.stall_timeout);
+            return self.close(CloseReason::SlowClient, ctx);
+        }
+        let next = self.outbox.heartbeat(now, config.heartbeat).min(config.stall_timeout / 4);
+        ctx.run_later(next.max(Duration::from_millis(10)), Self::watch);
+    }
+}
+
+impl Actor for SubscriberActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let (cursor, position) = (self.seam.cursor(), self.known_last);
+        let subscriber = ctx.address().recipient();
+        let key = self.core.registry.attach(&self.core, &self.run, subscriber, position, cursor);
+        self.key = Some(key);
+        let must_read = self.reset_from.is_some() || self.doubtful;
+        match self.seam.begin(position, must_read) {
+            true => self.read(ctx),
+            false => self.end_if_over(ctx),
+        }
+        let first = self.core.config.subscribe.heartbeat.min(self.core.config.subscribe.stall_timeout / 4);
+        ctx.run_later(first, Self::watch);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if let Some(key) = self.key.take() {
+            self.core.registry.detach(&self.run, key);
+        }
+        self.obituary.retract();
+    }
+}
+
+impl Handler<FromRun> for SubscriberActor {
+    type Result = ();
+
+    fn handle(&mut self, message: FromRun, ctx: &mut Self::Context) {
+        match message {
+            FromRun::Batch { batch, gap } => match self.seam.on_batch(batch.prev, batch.last) {
+                OnBatch::Ignore => {}
+                OnBatch::Read => {
+                    metrics::fell_behind();
+                    self.read(ctx);
+                }
+                OnBatch::Deliver => {
+                    if let Some(gap) = gap.filter(|gap| gap.requested == self.seam.cursor()) {
+                        self.outbox.push_control(&Control::Gap(gap));
+                    }
+                    self.deliver(&batch);
+                    if self.seam.is_at_head() {
+                        self.end_if_over(ctx);
+                    }
+                    if self.outbox.is_full() && self.seam.fall_behind() {
+                        metrics::fell_behind();
+                        self.wait_for_room(ctx);
+                    }
+                }
+            },
+            FromRun::Reached(position) => {
+                if self.seam.on_reached(position) {
+                    self.read(ctx);
+                }
+            }
+            FromRun::Reset => {
+                self.reset_from.get_or_insert(self.seam.cursor());
+                self.outbox.restart();
+                if self.seam.reset() {
+                    self.read(ctx);
+                }
+            }
+            FromRun::Close(reason) => self.close(reason, ctx),
+        }
+    }
+}
+
+impl Handler<Room> for SubscriberActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Room, ctx: &mut Self::Context) {
+        if self.seam.room() {
+            self.read(ctx);
+        }
+    }
+}
+
+impl Handler<Gone> for SubscriberActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Gone, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+#[cfg(test)]
+impl Handler<crate::hub::tests::Crash> for SubscriberActor {
+    type Result = ();
+
+    fn handle(&mut self, _: crate::hub::tests::Crash, _: &mut Self::Context) {
+        panic!("a test crashes the subscriber");
+    }
+}

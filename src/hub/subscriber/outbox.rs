@@ -1,0 +1,199 @@
+//! What a subscriber has for its reader: a bounded queue of ready bytes between the SubscriberActor and
+//! the response, and how far it has come. It outlives the actor, so that a replacement goes on exactly
+//! where its predecessor stopped.
+
+use super::control::{CloseReason, Control};
+use crate::event::frame::Framing;
+use crate::event::{EncodedBatch, EventId, Filter, Lifecycle, Sequence, Timestamp};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// The queue; see the module.
+pub struct Outbox {
+    filter: Filter,
+    framing: Framing,
+    /// Bytes from which on it is full. One batch may stand over.
+    limit: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    chunks: VecDeque<Bytes>,
+    bytes: usize,
+    progress: Progress,
+    wants_room: bool,
+    closed: bool,
+    orphaned: bool,
+    waker: Option<Waker>,
+    last_push: Instant,
+    /// Since when there is something that the reader does not take.
+    untaken_since: Option<Instant>,
+}
+
+/// How far a stream has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    pub(super) cursor: EventId,
+    pub(super) sequence: Option<Sequence>,
+    pub(super) ended: bool,
+}
+
+/// What the reader's side finds.
+#[derive(Debug)]
+pub struct Pulled {
+    /// The next bytes; none for the end of the stream.
+    pub chunk: Option<Bytes>,
+    /// Whether the subscriber waits to be told that there is room now.
+    pub tell_of_room: bool,
+}
+
+impl Outbox {
+    pub(super) fn new(filter: Filter, framing: Framing, limit: usize, progress: Progress) -> Self {
+        let state = State {
+            chunks: VecDeque::new(),
+            bytes: 0,
+            progress,
+            wants_room: false,
+            closed: false,
+            orphaned: false,
+            waker: None,
+            last_push: Instant::now(),
+            untaken_since: None,
+        };
+        Self { filter, framing, limit: limit.max(1), state: Mutex::new(state) }
+    }
+
+    /// Puts the wanted events of a batch behind a position in, and moves on past the batch.
+    pub(super) fn push_batch(&self, batch: &EncodedBatch, position: EventId) {
+        let mut state = self.state.lock();
+        batch.frames_after(position, &self.filter, self.framing, |bytes| state.push(bytes));
+        let progress = &mut state.progress;
+        if batch.last > progress.cursor {
+            progress.sequence = batch.events().last().map_or(progress.sequence, |e| e.sequence);
+            progress.cursor = batch.last;
+        }
+        if let Some(lifecycle) = batch.lifecycle_after(position) {
+            progress.ended = matches!(lifecycle, Lifecycle::Ended(_));
+        }
+        state.wake();
+    }
+
+    /// Puts a control frame in.
+    pub(super) fn push_control(&self, control: &Control) {
+        self.push_bytes(control.to_sse());
+    }
+
+    /// Puts ready bytes in.
+    pub(super) fn push_bytes(&self, bytes: Bytes) {
+        let mut state = self.state.lock();
+        state.push(bytes);
+        state.wake();
+    }
+
+    /// The last frame: the reader gets what is queued, then this, then the end. A reader that is cut for
+    /// taking nothing gets only this.
+    pub(super) fn close(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        if reason == CloseReason::SlowClient {
+            state.chunks.clear();
+            state.bytes = 0;
+        }
+        state.push(Control::Close(reason).to_sse());
+        state.closed = true;
+        state.wake();
+    }
+
+    /// Positions begin anew.
+    pub(super) fn restart(&self) {
+        let progress = Progress { cursor: EventId::START, sequence: None, ended: false };
+        self.state.lock().progress = progress;
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.state.lock().progress
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.state.lock().bytes >= self.limit
+    }
+
+    /// Asks to be told of room. False if there is room now.
+    pub(super) fn ask_for_room(&self) -> bool {
+        let mut state = self.state.lock();
+        state.wants_room = state.bytes > self.limit / 2;
+        state.wants_room
+    }
+
+    /// Whether there has been something for this long that the reader does not take.
+    pub(super) fn has_stalled(&self, now: Instant, limit: Duration) -> bool {
+        let since = self.state.lock().untaken_since;
+        since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
+    }
+
+    /// Puts a heartbeat in if there was silence for `every`, and says when to look again.
+    pub(super) fn heartbeat(&self, now: Instant, every: Duration) -> Duration {
+        let mut state = self.state.lock();
+        let silence = now.saturating_duration_since(state.last_push);
+        if silence < every || !state.chunks.is_empty() {
+            return every.saturating_sub(silence);
+        }
+        state.push(Control::Heartbeat(Timestamp::now()).to_sse());
+        state.wake();
+        every
+    }
+
+    /// The actor died; whoever reads is to start another.
+    pub(super) fn orphan(&self) {
+        let mut state = self.state.lock();
+        state.orphaned = true;
+        state.wake();
+    }
+
+    pub(super) fn take_orphaned(&self) -> bool {
+        std::mem::take(&mut self.state.lock().orphaned)
+    }
+
+    /// The reader's side: the next bytes.
+    pub(super) fn poll_pull(&self, cx: &Context<'_>) -> Poll<Pulled> {
+        let mut state = self.state.lock();
+        match state.chunks.pop_front() {
+            Some(chunk) => {
+                state.bytes -= chunk.len();
+                state.untaken_since = (!state.chunks.is_empty()).then(Instant::now);
+                let tell_of_room = state.wants_room && state.bytes <= self.limit / 2;
+                state.wants_room &= !tell_of_room;
+                Poll::Ready(Pulled { chunk: Some(chunk), tell_of_room })
+            }
+            None if state.closed => Poll::Ready(Pulled { chunk: None, tell_of_room: false }),
+            None => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl State {
+    fn push(&mut self, bytes: Bytes) {
+        // An empty chunk would end a chunked response.
+        if self.closed || bytes.is_empty() {
+            return;
+        }
+        self.last_push = Instant::now();
+        self.untaken_since.get_or_insert(self.last_push);
+        self.bytes += bytes.len();
+        self.chunks.push_back(bytes);
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A reader's stream: opening it, reading from it, and giving it a new SubscriberActor should its own die.
+
+use super::outbox::Progress;
+use super::seam::Seam;
+use super::{Gone, Outbox, Room, SubscriberActor};
+use crate::event::frame::Framing;
+use crate::event::{EventId, Filter, RunId};
+use crate::hub::obituary::Obituary;
+use crate::hub::{Core, Hub};
+use crate::store::{RunInfo, RunState, StoreError};
+use crate::telemetry::metrics;
+use actix::prelude::*;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context as TaskContext, Poll, ready};
+
+/// Where in a run a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// At the oldest event kept.
+    #[default]
+    Beginning,
+    /// With what comes from now on.
+    Live,
+    /// Behind this event.
+    After(EventId),
+}
+
+/// What a reader asks for.
+#[derive(Debug, Clone, Default)]
+pub struct SubscribeOptions {
+    /// Where to begin.
+    pub start: Start,
+    /// Which events.
+    pub filter: Filter,
+    /// How frames are written.
+    pub framing: Framing,
+    /// Whether a run without events is an error.
+    pub must_exist: bool,
+}
+
+/// Why there is no stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The run has ended and the reader has every event: nothing will come.
+    #[error("the run has ended and there is nothing behind this position")]
+    Finished,
+    /// The run has no events yet, and the reader wants only one that has.
+    #[error("there is no such run")]
+    NotFound,
+    /// The run has expired.
+    #[error("the run has expired")]
+    Expired,
+    /// As many streams are open as may be.
+    #[error("too many streams are open")]
+    TooMany,
+    /// The hub is stopping.
+    #[error("the hub is stopping")]
+    Closing,
+    /// The store cannot tell.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// A stream of Server-Sent Events. Dropping it ends it.
+pub struct Subscription {
+    core: Arc<Core>,
+    run: RunId,
+    outbox: Arc<Outbox>,
+    actor: Addr<SubscriberActor>,
+    _place: Place,
+}
+
+/// One of the streams that may be open.
+struct Place(Arc<Core>);
+
+impl Place {
+    fn take(core: &Arc<Core>) -> Option<Self> {
+        let most = usize::try_from(core.config.subscribe.max_subscribers).unwrap_or(usize::MAX);
+        let place = Self(Arc::clone(core));
+        metrics::subscribers(1.0);
+        let open = core.open_streams.fetch_add(1, Ordering::AcqRel);
+        (open < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        metrics::subscribers(-1.0);
+        self.0.open_streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Hub {
+    /// Opens a stream. Must be called on a thread of an actix system. While the store is away the stream
+    /// opens all the same and waits, unless the run must exist.
+    pub async fn subscribe(
+        &self,
+        run: &RunId,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, SubscribeError> {
+        let core = &self.core;
+        if self.is_closing() {
+            return Err(SubscribeError::Closing);
+        }
+        let place = Place::take(core).ok_or(SubscribeError::TooMany)?;
+        let known = match core.store.run(run).await {
+            Ok(RunState::Expired) => return Err(SubscribeError::Expired),
+            Ok(RunState::Unknown) if options.must_exist => return Err(SubscribeError::NotFound),
+            Ok(RunState::Unknown) => Opening::at_unknown(options.start),
+            Ok(RunState::Known(info)) => Opening::at_known(options.start, &info)?,
+            Err(error) if options.must_exist || !error.is_transient() => {
+                return Err(SubscribeError::Store(error));
+            }
+            Err(_) => Opening::blind(options.start),
+        };
+        let config = &core.config.subscribe;
+        let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended };
+        let outbox = Outbox::new(options.filter, options.framing, config.outbox.as_usize(), progress);
+        let outbox = Arc::new(outbox);
+        outbox.push_bytes(Bytes::from(format!("retry: {}\n\n", config.retry.as_millis())));
+        let actor = start(core, run, &outbox, &known);
+        Ok(Subscription { core: Arc::clone(core), run: run.clone(), outbox, actor, _place: place })
+    }
+}
+
+/// What is known of the run when a stream opens.
+struct Opening {
+    cursor: EventId,
+    last: EventId,
+    ended: bool,
+    /// Whether events behind the cursor may have been trimmed.
+    doubtful: bool,
+    /// The reader's cursor, if it lies ahead of the run.
+    reset_from: Option<EventId>,
+}
+
+impl Opening {
+    fn at_unknown(start: Start) -> Self {
+        let ahead = match start {
+            Start::After(id) if id > EventId::START => Some(id),
+            _ => None,
+        };
+        let start = EventId::START;
+        Self { cursor: start, last: start, ended: false, doubtful: false, reset_from: ahead }
+    }
+
+    fn at_known(start: Start, info: &RunInfo) -> Result<Self, SubscribeError> {
+        let (last, ended) = (info.last_id, info.status.is_ended());
+        let (cursor, given) = match start {
+            Start::Beginning => (EventId::START, false),
+            Start::Live => (last, false),
+            Start::After(id) => (id, true),
+        };
+        if cursor > last {
+            let start = EventId::START;
+            return Ok(Self { cursor: start, last, ended: false, doubtful: false, reset_from: Some(cursor) });
+        }
+        if ended && cursor == last && start != Start::Beginning {
+            return Err(SubscribeError::Finished);
+        }
+        let doubtful = given && info.first_id.is_none_or(|first| cursor < first) && cursor < last;
+        Ok(Self { cursor, last, ended, doubtful, reset_from: None })
+    }
+
+    /// The store is away: begin at the cursor and find out when it is back.
+    fn blind(start: Start) -> Self {
+        let (cursor, given) = match start {
+            Start::After(id) => (id, true),
+            Start::Beginning | Start::Live => (EventId::START, false),
+        };
+        Self { cursor, last: cursor, ended: false, doubtful: given, reset_from: None }
+    }
+}
+
+fn start(core: &Arc<Core>, run: &RunId, outbox: &Arc<Outbox>, known: &Opening) -> Addr<SubscriberActor> {
+    let orphan = Arc::clone(outbox);
+    let actor = SubscriberActor {
+        core: Arc::clone(core),
+        run: run.clone(),
+        outbox: Arc::clone(outbox),
+        seam: Seam::new(known.cursor),
+        known_last: known.last,
+        doubtful: known.doubtful,
+        reset_from: known.reset_from,
+        key: None,
+        obituary: Obituary::new(SubscriberActor::NAME, move || orphan.orphan()),
+    };
+    actor.start()
+}
+
+impl Subscription {
+    /// The next bytes of the stream; none at its end.
+    pub fn poll_next(&mut self, cx: &TaskContext<'_>) -> Poll<Option<Bytes>> {
+        if self.outbox.take_orphaned() {
+            let Progress { cursor, ended, .. } = self.outbox.progress();
+            let known = Opening { cursor, last: cursor, ended, doubtful: false, reset_from: None };
+            self.actor = start(&self.core, &self.run, &self.outbox, &known);
+        }
+        let pulled = ready!(self.outbox.poll_pull(cx));
+        if pulled.tell_of_room {
+            self.actor.do_send(Room);
+        }
+        Poll::Ready(pulled.chunk)
+    }
+
+    #[cfg(test)]
+    pub(in crate::hub) fn crash(&self) {
+        self.actor.do_send(crate::hub::tests::Crash);
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.actor.do_send(Gone);
+    }
+}

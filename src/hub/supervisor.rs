@@ -1,0 +1,209 @@
+//! The SupervisorActor: starts the writers, replaces actors that died, and owns the mode.
+//!
+//! It keeps nothing that is needed after its own death: the mode and the writers' queues lie outside, so
+//! its replacement, started from its obituary, goes on where it stopped.
+
+use super::Core;
+use super::mode::Mode;
+use super::obituary::Obituary;
+use super::restart::RestartBudget;
+use super::writer::WriterActor;
+use crate::event::{RunId, Timestamp};
+use crate::store::StoreError;
+use crate::telemetry::metrics;
+use actix::prelude::*;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// How often the store is asked to write and read back: while it is well, and while it is not.
+const PROBE_WELL: Duration = Duration::from_secs(5);
+const PROBE_ILL: Duration = Duration::from_millis(250);
+/// How long the probe may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How often what has expired is removed.
+const SWEEP_EVERY: Duration = Duration::from_secs(20);
+
+/// The actor; see the module.
+pub(super) struct SupervisorActor {
+    core: Weak<Core>,
+    deaths: HashMap<Component, RestartBudget>,
+    /// The next probe, while none is under way.
+    next_probe: Option<SpawnHandle>,
+    obituary: Obituary,
+}
+
+/// A part that can die and be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Component {
+    /// The writer of a shard.
+    Writer(usize),
+    /// The RunActor of a run.
+    Run(RunId),
+}
+
+/// Notice: an actor died.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Died(pub(super) Component);
+
+/// Notice: a call to the store failed, or did what it was asked.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct StoreSeen(pub(super) Result<(), StoreError>);
+
+impl SupervisorActor {
+    /// Starts the supervisor of a hub, and with it the writers that are not running.
+    pub(super) fn start_for(core: &Arc<Core>) {
+        let (weak, reborn) = (Arc::downgrade(core), Arc::downgrade(core));
+        let obituary = Obituary::new("SupervisorActor", move || {
+            if let Some(core) = reborn.upgrade() {
+                Self::start_for(&core);
+            }
+        });
+        let supervisor = Self { core: weak, deaths: HashMap::new(), next_probe: None, obituary };
+        let addr = Self::start_in_arbiter(&core.arbiters.handle(0), |_| supervisor);
+        *core.supervisor.lock() = Some(addr);
+        for shard in &core.shards {
+            shard.start_writer(core);
+        }
+    }
+
+    fn probe(&mut self, ctx: &mut Context<Self>) {
+        self.next_probe = None;
+        let Some(core) = self.core.upgrade() else { return ctx.stop() };
+        let store = Arc::clone(&core.store);
+        let asked = async move {
+            let probed = tokio::time::timeout(PROBE_LIMIT, store.probe()).await;
+            probed.unwrap_or_else(|_| Err(StoreError::NoAnswer { reason: "the probe timed out".into() }))
+        };
+        let seen = asked.into_actor(self).map(|seen, actor, ctx| {
+            let pause = if seen.is_ok() { PROBE_WELL } else { PROBE_ILL };
+            actor.see(seen);
+            if let Some(core) = actor.core.upgrade() {
+                core.started.store(true, Ordering::Release);
+            }
+            actor.next_probe = Some(ctx.run_later(pause, Self::probe));
+        });
+        ctx.spawn(seen);
+    }
+
+    fn sweep(&self, ctx: &mut Context<Self>) {
+        let Some(core) = self.core.upgrade() else { return };
+        let store = Arc::clone(&core.store);
+        let swept = async move { store.sweep().await }.into_actor(self).map(|swept, _, ctx| {
+            if let Err(e) = swept {
+                log::debug!("could not remove what has expired: {e}");
+            }
+            ctx.run_later(SWEEP_EVERY, |actor, ctx| actor.sweep(ctx));
+        });
+        ctx.spawn(swept);
+    }
+
+    fn see(&self, seen: Result<(), StoreError>) {
+        let Some(core) = self.core.upgrade() else { return };
+        let now = Timestamp::now().as_ms();
+        match seen {
+            Ok(()) => {
+                metrics::store_up(true);
+                if core.mode.change(|mode| mode.answered(now)) {
+                    log::info!("the store answers again");
+                }
+            }
+            Err(error) => {
+                if core.mode.change(|mode| mode.failed(&error, now)) {
+                    metrics::store_up(false);
+                    log::warn!("degraded: {error}");
+                }
+            }
+        }
+    }
+
+    fn replace(&self, component: &Component) {
+        let Some(core) = self.core.upgrade() else { return };
+        match component {
+            Component::Writer(number) => {
+                if let Some(shard) = core.shards.get(*number) {
+                    shard.start_writer(&core);
+                }
+            }
+            Component::Run(run) => core.registry.replace(&core, run),
+        }
+    }
+}
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.probe(ctx);
+        self.sweep(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.obituary.retract();
+    }
+}
+
+impl Handler<Died> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, Died(component): Died, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        self.deaths.retain(|_, budget| budget.is_recent(now));
+        let pause = self.deaths.entry(component.clone()).or_default().died(now);
+        if pause.is_zero() {
+            self.replace(&component);
+        } else {
+            log::warn!("{component:?} keeps dying; it is replaced in {pause:?}");
+            ctx.run_later(pause, move |actor, _| actor.replace(&component));
+        }
+    }
+}
+
+impl Handler<StoreSeen> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, StoreSeen(seen): StoreSeen, ctx: &mut Self::Context) {
+        self.see(seen);
+        let degraded = self.core.upgrade().is_some_and(|c| c.mode.report().mode == Mode::Degraded);
+        // The next probe was set for a store that is well; this one is to be seen healed soon.
+        if degraded && let Some(next) = self.next_probe.take() {
+            ctx.cancel_future(next);
+            self.next_probe = Some(ctx.run_later(PROBE_ILL, Self::probe));
+        }
+    }
+}
+
+impl Core {
+    /// Tells the supervisor, if there is one right now.
+    pub(super) fn tell_supervisor<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        SupervisorActor: Handler<M>,
+    {
+        if let Some(supervisor) = &*self.supervisor.lock() {
+            supervisor.do_send(message);
+        }
+    }
+
+    /// The address of a writer's replacement is found in its shard.
+    pub(super) fn writer(&self, run: &RunId) -> &super::writer::Shard {
+        &self.shards[super::arbiters::shard_of(run, self.shards.len())]
+    }
+}
+
+/// Kept here so that the writer's module needs not know how it is supervised.
+pub(super) fn obituary_of(core: &Arc<Core>, component: Component) -> Obituary {
+    let core = Arc::downgrade(core);
+    let name = match component {
+        Component::Writer(_) => WriterActor::NAME,
+        Component::Run(_) => super::run::RunActor::NAME,
+    };
+    Obituary::new(name, move || {
+        if let Some(core) = core.upgrade() {
+            core.tell_supervisor(Died(component));
+        }
+    })
+}

@@ -1,0 +1,201 @@
+//! The thread that owns the database: takes commands, commits what has gathered together, and opens the
+//! database anew after a failure.
+
+use super::super::follow::Wakers;
+use super::super::{
+    Appended, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreError, now_ms,
+};
+use super::engine::{Engine, Settings};
+use crate::config::Sync;
+use crate::event::{RunId, RunStatus};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the worker can be asked.
+pub(super) enum Command {
+    Append(Vec<RunAppend>, Reply<Vec<Appended>>),
+    Range(RunId, RangeRequest, Reply<Page>),
+    Run(RunId, Reply<RunState>),
+    Runs {
+        after: Option<RunsCursor>,
+        limit: usize,
+        status: Option<RunStatus>,
+        reply: Reply<RunsPage>,
+    },
+    SetExpiry(RunId, Duration, Reply<RunState>),
+    Delete(RunId, Reply<bool>),
+    Probe(Reply<()>),
+    Sweep(Reply<()>),
+}
+
+/// The most commands taken together.
+const GATHER: usize = 512;
+/// How long the disk may lag behind with `sync = "everysec"`.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait before the database is opened again after a failure.
+const REOPEN_AFTER: Duration = Duration::from_millis(250);
+
+pub(super) struct Worker {
+    settings: Settings,
+    engine: Option<Engine>,
+    reopen_at: Instant,
+    wakers: Arc<Wakers>,
+    trouble: Arc<Mutex<Option<String>>>,
+    /// Since when committed events wait for a sync.
+    unsynced: Option<Instant>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        settings: Settings,
+        engine: Engine,
+        wakers: Arc<Wakers>,
+        trouble: Arc<Mutex<Option<String>>>,
+    ) -> Self {
+        let reopen_at = Instant::now();
+        Self { settings, engine: Some(engine), reopen_at, wakers, trouble, unsynced: None }
+    }
+
+    /// Works until nobody can send commands any more.
+    pub(super) fn work(mut self, inbox: &Receiver<Command>) {
+        loop {
+            let first = match self.unsynced {
+                Some(since) => inbox.recv_timeout(SYNC_EVERY.saturating_sub(since.elapsed())),
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match first {
+                Ok(first) => {
+                    let gathered = std::iter::once(first).chain(inbox.try_iter()).take(GATHER);
+                    self.handle(gathered.collect());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.unsynced.is_some_and(|since| since.elapsed() >= SYNC_EVERY) {
+                self.sync();
+            }
+        }
+        self.sync();
+    }
+
+    /// Commits the appends first, together; then the rest in order. A reader sees what was acknowledged
+    /// before it asked either way.
+    fn handle(&mut self, commands: Vec<Command>) {
+        let (mut appends, mut rest) = (Vec::new(), Vec::new());
+        for command in commands {
+            match command {
+                Command::Append(runs, reply) => appends.push((runs, reply)),
+                other => rest.push(other),
+            }
+        }
+        if !appends.is_empty() {
+            self.append(appends);
+        }
+        for command in rest {
+            self.answer(command);
+        }
+    }
+
+    fn append(&mut self, appends: Vec<(Vec<RunAppend>, Reply<Vec<Appended>>)>) {
+        let counts: Vec<usize> = appends.iter().map(|(runs, _)| runs.len()).collect();
+        let (runs, replies): (Vec<_>, Vec<_>) = appends.into_iter().unzip();
+        let runs: Vec<RunAppend> = runs.into_iter().flatten().collect();
+        match self.with(|engine| engine.append(&runs, now_ms())) {
+            Ok(done) => {
+                if self.settings.config.sync == Sync::Everysec {
+                    self.unsynced.get_or_insert_with(Instant::now);
+                }
+                let mut done = done.into_iter();
+                for (count, reply) in counts.into_iter().zip(replies) {
+                    // Whoever asked may have given up; what was appended is appended.
+                    drop(reply.send(Ok(done.by_ref().take(count).collect())));
+                }
+                for run in &runs {
+                    self.wakers.wake(&run.run);
+                }
+            }
+            Err(error) => {
+                for reply in replies {
+                    drop(reply.send(Err(error.clone())));
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, command: Command) {
+        let now = now_ms();
+        match command {
+            Command::Append(runs, reply) => self.append(vec![(runs, reply)]),
+            Command::Range(run, request, reply) => {
+                drop(reply.send(self.with(|engine| engine.range(&run, request, now))));
+            }
+            Command::Run(run, reply) => drop(reply.send(self.with(|engine| Ok(engine.run(&run, now))))),
+            Command::Runs { after, limit, status, reply } => {
+                let page = self.with(|engine| Ok(engine.runs(after.as_ref(), limit, status, now)));
+                drop(reply.send(page));
+            }
+            Command::SetExpiry(run, after, reply) => {
+                drop(reply.send(self.with(|engine| engine.set_expiry(&run, after, now))));
+            }
+            Command::Delete(run, reply) => {
+                drop(reply.send(self.with(|engine| engine.delete(&run))));
+                self.wakers.wake(&run);
+            }
+            Command::Probe(reply) => {
+                let probed = self.with(|engine| engine.probe(now)).and_then(|same| {
+                    let reason = "the probe read back something else".to_owned();
+                    if same { Ok(()) } else { Err(StoreError::Refused { reason }) }
+                });
+                drop(reply.send(probed));
+            }
+            Command::Sweep(reply) => drop(reply.send(self.with(|engine| engine.sweep(now)))),
+        }
+    }
+
+    fn sync(&mut self) {
+        self.unsynced = None;
+        if self.engine.is_some() {
+            drop(self.with(|engine| engine.sync()));
+        }
+    }
+
+    /// Uses the database, opening it first where it is closed. After a failure it is closed: what is in
+    /// memory, and what the database believes to be on the disk, may both be wrong.
+    fn with<T>(&mut self, work: impl FnOnce(&mut Engine) -> fjall::Result<T>) -> Result<T, StoreError> {
+        let engine = match &mut self.engine {
+            Some(engine) => engine,
+            closed => {
+                if Instant::now() < self.reopen_at {
+                    let reason = self.trouble.lock().clone().unwrap_or_default();
+                    return Err(StoreError::Unreachable { reason });
+                }
+                self.reopen_at = Instant::now() + REOPEN_AFTER;
+                match Engine::open(&self.settings) {
+                    Ok(engine) => {
+                        log::warn!("the embedded store is open again");
+                        *self.trouble.lock() = None;
+                        closed.insert(engine)
+                    }
+                    Err(e) => {
+                        let reason = format!("cannot reopen the embedded store: {e}");
+                        *self.trouble.lock() = Some(reason.clone());
+                        return Err(StoreError::Unreachable { reason });
+                    }
+                }
+            }
+        };
+        work(engine).map_err(|e| {
+            log::error!("the embedded store failed and is reopened: {e}");
+            let reason = e.to_string();
+            *self.trouble.lock() = Some(reason.clone());
+            self.engine = None;
+            self.reopen_at = Instant::now() + REOPEN_AFTER;
+            StoreError::NoAnswer { reason }
+        })
+    }
+}

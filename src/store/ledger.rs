@@ -1,0 +1,200 @@
+//! The book of one run, kept by the stores that have no server behind them: counters, status, times and
+//! expiry. Pure: the stores keep the events and say what time it is.
+
+use super::key_window::{Found, KeyWindow};
+use super::{BatchToken, Placed, PublishOutcome, RunInfo, RunState, StoreRules, as_ms};
+use crate::event::{EventId, Lifecycle, NewEvent, RunStatus, Sequence};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The counters and times of one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Ledger {
+    /// The run's number in its store; a run that is deleted and comes back has another.
+    pub(super) number: u64,
+    #[serde(with = "status_word")]
+    status: RunStatus,
+    pub(super) created_ms: u64,
+    pub(super) updated_ms: u64,
+    ended_ms: Option<u64>,
+    expires_ms: Option<u64>,
+    /// Last id given, as ms and counter.
+    last: (u64, u64),
+    last_sequence: u64,
+    /// Sequence of the oldest event kept; one more than the last where none is.
+    pub(super) first_sequence: u64,
+    /// Id of the oldest event kept, as ms and counter; of none where none is.
+    first: (u64, u64),
+    writer: (u64, u64),
+}
+
+mod status_word {
+    use crate::event::RunStatus;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+    pub(super) fn serialize<S: Serializer>(status: &RunStatus, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(status.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<RunStatus, D::Error> {
+        let word = String::deserialize(d)?;
+        RunStatus::parse(&word).ok_or_else(|| D::Error::custom("unknown status"))
+    }
+}
+
+impl Ledger {
+    /// The book of a run that begins now.
+    pub(super) fn new(number: u64, now_ms: u64) -> Self {
+        Self {
+            number,
+            status: RunStatus::Running,
+            created_ms: now_ms,
+            updated_ms: now_ms,
+            ended_ms: None,
+            expires_ms: None,
+            last: (0, 0),
+            last_sequence: 0,
+            first_sequence: 1,
+            first: (0, 0),
+            writer: (0, 0),
+        }
+    }
+
+    pub(super) fn last_id(&self) -> EventId {
+        EventId::new(self.last.0, self.last.1)
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        (self.last_sequence + 1).saturating_sub(self.first_sequence)
+    }
+
+    /// The oldest event kept is now this one.
+    pub(super) fn trimmed_to(&mut self, first: EventId, sequence: Sequence) {
+        self.first = (first.ms, first.n);
+        self.first_sequence = sequence.0;
+    }
+
+    /// No event is kept any more.
+    pub(super) fn emptied(&mut self) {
+        self.first = (0, 0);
+        self.first_sequence = self.last_sequence + 1;
+    }
+
+    pub(super) fn first_id(&self) -> EventId {
+        EventId::new(self.first.0, self.first.1)
+    }
+
+    pub(super) fn has_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    /// Whether even the memory of the run is to go.
+    pub(super) fn is_forgotten(&self, now_ms: u64, rules: &StoreRules) -> bool {
+        let until = |at: u64| at.saturating_add(as_ms(rules.tombstone));
+        self.expires_ms.is_some_and(|at| until(at) <= now_ms)
+    }
+
+    pub(super) fn expire_at(&mut self, at_ms: u64) {
+        self.expires_ms = Some(at_ms);
+    }
+
+    /// Whether this batch was applied before.
+    pub(super) fn has_applied(&self, token: BatchToken) -> bool {
+        self.writer.0 == token.writer && self.writer.1 >= token.batch
+    }
+
+    /// The batch is applied.
+    pub(super) fn applied(&mut self, token: BatchToken) {
+        self.writer = (token.writer, token.batch);
+    }
+
+    /// An expired run that gets an event lives again: one that had ended for another while, one that was
+    /// running without an end.
+    pub(super) fn revive(&mut self, now_ms: u64, rules: &StoreRules) {
+        if self.has_expired(now_ms) {
+            let again = now_ms.saturating_add(as_ms(rules.after_end));
+            self.expires_ms = self.status.is_ended().then_some(again);
+        }
+    }
+
+    /// Gives the events of one publish their places, or finds that one reuses an `event_id`. `stored` is
+    /// called for each event that is new.
+    pub(super) fn place<'e>(
+        &mut self,
+        publish: &'e [NewEvent],
+        now_ms: u64,
+        rules: &StoreRules,
+        keys: &mut KeyWindow,
+        mut stored: impl FnMut(&'e NewEvent, Placed),
+    ) -> PublishOutcome {
+        let mut within: Vec<(&str, usize)> = Vec::new();
+        for (index, new) in publish.iter().enumerate().filter(|(_, new)| new.key_is_given) {
+            let key = new.key.as_str();
+            let earlier = within.iter().find(|(k, _)| *k == key).map(|(_, i)| publish[*i].digest);
+            let earlier = earlier.or_else(|| keys.find(self.number, key, now_ms).map(|f| f.digest));
+            match earlier {
+                Some(digest) if digest != new.digest => return PublishOutcome::KeyReused { index },
+                Some(_) => {}
+                None => within.push((key, index)),
+            }
+        }
+        let placed = publish.iter().map(|new| {
+            let known = new.key_is_given.then(|| keys.find(self.number, new.key.as_str(), now_ms));
+            if let Some(Found { id, sequence, .. }) = known.flatten() {
+                return Placed { id, sequence, duplicate: true };
+            }
+            let placed = self.next_place(now_ms);
+            if new.key_is_given {
+                let found = Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
+                keys.insert(self.number, new.key.as_str(), now_ms, found);
+            }
+            self.live(rules.lifecycle.of(&new.event.kind), now_ms, rules);
+            stored(new, placed);
+            placed
+        });
+        PublishOutcome::Stored(placed.collect())
+    }
+
+    fn next_place(&mut self, now_ms: u64) -> Placed {
+        let last = self.last_id();
+        let id = if now_ms > last.ms { EventId::new(now_ms, 0) } else { last.next() };
+        if self.length() == 0 {
+            self.first = (id.ms, id.n);
+        }
+        self.last = (id.ms, id.n);
+        self.last_sequence += 1;
+        self.updated_ms = now_ms;
+        Placed { id, sequence: Sequence(self.last_sequence), duplicate: false }
+    }
+
+    fn live(&mut self, lifecycle: Option<Lifecycle>, now_ms: u64, rules: &StoreRules) {
+        let Some(lifecycle) = lifecycle else { return };
+        self.status = lifecycle.status();
+        let ended = self.status.is_ended();
+        self.ended_ms = ended.then_some(now_ms);
+        self.expires_ms = ended.then(|| now_ms.saturating_add(as_ms(rules.after_end)));
+    }
+
+    /// The run as readers see it.
+    pub(super) fn state(&self, now_ms: u64, rules: &StoreRules) -> RunState {
+        if self.is_forgotten(now_ms, rules) {
+            return RunState::Unknown;
+        }
+        if self.has_expired(now_ms) {
+            return RunState::Expired;
+        }
+        let length = self.length();
+        RunState::Known(RunInfo {
+            status: self.status,
+            length,
+            first_id: (length > 0).then(|| self.first_id()),
+            last_id: self.last_id(),
+            last_sequence: (self.last_sequence > 0).then_some(Sequence(self.last_sequence)),
+            created_ms: self.created_ms,
+            updated_ms: self.updated_ms,
+            ended_ms: self.ended_ms,
+            expires_in: self.expires_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))),
+        })
+    }
+}

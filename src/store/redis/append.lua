@@ -1,0 +1,94 @@
+-- Appends publishes to one run, each whole or not at all.
+-- KEYS: also the base of the event_id index. ARGV: also max_events, event_id window ms, the writer's
+-- field, its batch number, number of publishes; of each publish the number of events; of each event:
+-- whether its publisher chose the event_id (1 or 0), event_id, digest, the status it gives or '', number
+-- of entry arguments, then these: the timestamp first, then names and values.
+-- Answers {'already'} or {'now', {0, id, sequence, duplicate, ...} or {1, index}, ...}.
+
+local max_events, window = ARGV[at], tonumber(ARGV[at + 1])
+local writer, batch, publishes = ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+at = at + 5
+
+local book = open_book(writer)
+if book.extra and tonumber(book.extra) >= tonumber(batch) then
+  return { 'already' }
+end
+absorb(book)
+revive(book)
+
+-- The index is kept in two generations, each a hash that expires by itself.
+local generation = math.floor(now / window)
+local current = KEYS[4] .. ':' .. int(generation)
+local previous = KEYS[4] .. ':' .. int(generation - 1)
+
+local function find(key)
+  for _, index in ipairs({ current, previous }) do
+    local value = redis.call('HGET', index, key)
+    if value then
+      local ms, id, sequence, digest = string.match(value, '^(%d+) (%d+%-%d+) (%d+) (%x+)$')
+      if ms and now - tonumber(ms) <= window then
+        return { id, sequence, digest }
+      end
+    end
+  end
+end
+
+local answer, indexed = { 'now' }, false
+for _ = 1, publishes do
+  local count = tonumber(ARGV[at])
+  at = at + 1
+  -- First pass: where each event's arguments are, and whether an event_id is reused.
+  local events, digests, reused = {}, {}, nil
+  for i = 1, count do
+    local given, key, digest, arguments = ARGV[at] == '1', ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 4])
+    local event = { key = given and key, digest = digest, status = ARGV[at + 3], first = at + 5,
+      last = at + 4 + arguments }
+    if given then
+      event.found = find(key)
+      local earlier = digests[key] or (event.found and event.found[3])
+      if earlier and earlier ~= digest and not reused then
+        reused = i - 1
+      end
+      digests[key] = digest
+    end
+    events[i] = event
+    at = event.last + 1
+  end
+  local outcome = { reused and 1 or 0 }
+  if reused then
+    outcome[2] = int(reused)
+  else
+    local stored = {}
+    for _, event in ipairs(events) do
+      local place = event.found or (event.key and stored[event.key])
+      local duplicate = place and '1' or '0'
+      if not place then
+        local sequence = int(book.sequence + 1)
+        local id = redis.call('XADD', stream, 'MAXLEN', '~', max_events, '*', 'timestamp', ARGV[event.first],
+          'sequence', sequence, unpack(ARGV, event.first + 1, event.last))
+        book.sequence, book.last_id = book.sequence + 1, id
+        place = { id, sequence }
+        if event.key then
+          redis.call('HSET', current, event.key, table.concat({ int(now), id, sequence, event.digest }, ' '))
+          stored[event.key], indexed = place, true
+        end
+        if event.status ~= '' then
+          set_status(book, event.status, now)
+        end
+        book.created, book.updated = book.created or now, now
+      end
+      outcome[#outcome + 1] = place[1]
+      outcome[#outcome + 1] = place[2]
+      outcome[#outcome + 1] = duplicate
+    end
+  end
+  answer[#answer + 1] = outcome
+end
+
+if indexed then
+  redis.call('PEXPIRE', current, int(window * 2))
+end
+if book.last_id then
+  close_book(book, redis.call, writer, batch)
+end
+return answer

@@ -1,0 +1,146 @@
+-- The beginning of every script: the clock, a run's book, and what foreign programs did to the run since
+-- a hub last looked. Numbers are doubles here; int() writes them without an exponent.
+-- KEYS: stream, meta, runs. ARGV: run id, after_end ms, tombstone ms, number of terminal types, then
+-- each terminal type and the status it gives. `at` is the next argument.
+
+local stream, meta, runs = KEYS[1], KEYS[2], KEYS[3]
+local run, after_end, tombstone = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local status_of, at = { ['lifecycle.started'] = 'running' }, 5
+for _ = 1, tonumber(ARGV[4]) do
+  status_of[ARGV[at]] = ARGV[at + 1]
+  at = at + 2
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function ms_of(id)
+  return tonumber(string.match(id, '^%d+'))
+end
+
+local function open_book(extra)
+  local f = redis.call('HMGET', meta, 'sequence', 'status', 'last_id', 'created_at', 'updated_at',
+    'ended_at', 'expires_at', extra)
+  return {
+    sequence = tonumber(f[1]) or 0, status = f[2] or 'running', last_id = f[3],
+    created = tonumber(f[4]), updated = tonumber(f[5]), ended = tonumber(f[6]),
+    expires = tonumber(f[7]), extra = f[8],
+  }
+end
+
+local function set_status(book, status, at_ms)
+  book.status = status
+  if status == 'running' then
+    book.ended, book.expires = nil, nil
+  else
+    book.ended, book.expires = at_ms, now + after_end
+  end
+  book.expiry_changed = true
+end
+
+-- A run that has expired and gets an event lives again: one that had ended for another while.
+local function revive(book)
+  if book.expires and book.expires <= now then
+    book.expires = book.status ~= 'running' and now + after_end or nil
+    book.expiry_changed = true
+  end
+end
+
+-- Counts in what was written behind the book's last id: the newest sequence and the newest change of
+-- status among the newest thousand entries.
+local function absorb(book)
+  local from = book.last_id and '(' .. book.last_id or '-'
+  if #redis.call('XREVRANGE', stream, '+', from, 'COUNT', 1) == 0 then
+    return
+  end
+  local entries = redis.call('XREVRANGE', stream, '+', from, 'COUNT', 1000)
+  revive(book)
+  local sequence, status, status_ms
+  for _, entry in ipairs(entries) do
+    local category, action
+    for i = 1, #entry[2], 2 do
+      local name, value = entry[2][i], entry[2][i + 1]
+      if name == 'sequence' and not sequence and string.match(value, '^%d+$') then
+        local number = tonumber(value)
+        sequence = number <= 9007199254740992 and number or nil
+      elseif name == 'event_category' then
+        category = category or value
+      elseif name == 'event_action' then
+        action = action or value
+      end
+    end
+    if not status and category and action then
+      status = status_of[category .. '.' .. action]
+      status_ms = ms_of(entry[1])
+    end
+    if sequence and status then
+      break
+    end
+  end
+  if status then
+    set_status(book, status, status_ms)
+  end
+  book.sequence = math.max(book.sequence, sequence or 0)
+  book.last_id = entries[1][1]
+  book.updated = math.max(book.updated or 0, ms_of(book.last_id))
+  book.created = book.created or ms_of(entries[#entries][1])
+  book.changed = true
+end
+
+-- Writes the book. Ends with what an out-of-memory or read-only server refuses, so that a refusal leaves
+-- nothing half done; `call` is redis.pcall where the book may stay unwritten.
+local function close_book(book, call, field, value)
+  call('HSET', meta, 'sequence', int(book.sequence), 'status', book.status, 'last_id', book.last_id or '0-0',
+    'created_at', int(book.created or now), 'updated_at', int(book.updated or now), field, value)
+  if book.expiry_changed then
+    if book.ended then call('HSET', meta, 'ended_at', int(book.ended)) else call('HDEL', meta, 'ended_at') end
+    if book.expires then
+      call('HSET', meta, 'expires_at', int(book.expires))
+      call('PEXPIREAT', meta, int(book.expires + tombstone))
+    else
+      call('HDEL', meta, 'expires_at')
+      call('PERSIST', meta)
+      call('PERSIST', stream)
+    end
+  end
+  if book.expires then
+    call('PEXPIREAT', stream, int(book.expires))
+  end
+  call('ZADD', runs, 'GT', int(book.updated or now), run)
+end
+
+local function reply_number(number)
+  return number and int(number) or ''
+end
+
+-- The run as readers see it.
+local function describe(book)
+  local info = redis.call('EXISTS', stream) == 1 and redis.call('XINFO', 'STREAM', stream)
+  local length, first, last = '0', '', book.last_id or '0-0'
+  for i = 1, info and #info or 0, 2 do
+    if info[i] == 'length' then length = int(info[i + 1]) end
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+    if info[i] == 'first-entry' and info[i + 1] then first = info[i + 1][1] end
+  end
+  local left = redis.call('PTTL', stream)
+  if left < 0 then
+    left = book.expires and book.expires - now
+  end
+  return { 'known', book.status, length, first, last, int(book.sequence), int(book.created or now),
+    int(book.updated or now), reply_number(book.ended), reply_number(left) }
+end
+
+-- 'unknown' or 'expired' for a run that has no events and no life; nil for one that is.
+local function absence(book)
+  if redis.call('EXISTS', stream) == 1 then
+    return nil
+  end
+  if book.expires and book.expires <= now then
+    return book.expires + tombstone <= now and 'unknown' or 'expired'
+  end
+  return not book.created and 'unknown' or nil
+end

@@ -1,0 +1,187 @@
+//! Making one connection to the Redis server that takes writes: the URL, the sentinels, the socket's
+//! settings, and the questions a new connection must answer before it is used.
+
+use crate::config::{RedisConfig, RedisUrl};
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Value};
+use std::time::Duration;
+
+/// The URL cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the Redis URL {url} cannot be used: {reason}")]
+pub struct InvalidUrl {
+    /// The URL without secrets.
+    pub url: RedisUrl,
+    /// What is wrong, without secrets.
+    pub reason: String,
+}
+
+/// Where to find the server.
+#[derive(Debug, Clone)]
+enum Place {
+    Server(Box<ConnectionInfo>),
+    Sentinels { sentinels: Vec<ConnectionInfo>, master: String, server: Box<ConnectionInfo> },
+}
+
+/// Makes connections.
+#[derive(Debug, Clone)]
+pub(super) struct Dialer {
+    place: Place,
+    connect_timeout: Duration,
+}
+
+/// Unanswered bytes or silence for this long and the kernel gives a connection up.
+const SILENCE: Duration = Duration::from_secs(3);
+
+impl Dialer {
+    pub(super) fn new(url: &RedisUrl, config: &RedisConfig) -> Result<Self, InvalidUrl> {
+        let invalid = |reason: &str| InvalidUrl { url: url.clone(), reason: reason.to_owned() };
+        let text = url.reveal();
+        let place = if let Some(rest) = text.strip_prefix("redis-sentinel://") {
+            sentinels(rest).ok_or_else(|| {
+                invalid("expected redis-sentinel://[user:password@]host:port,host:port/master_name")
+            })?
+        } else if text.starts_with("redis-cluster://") {
+            return Err(invalid("Redis Cluster is not supported yet; use a single server or sentinels"));
+        } else {
+            // The driver's own words may hold the URL, and so a password.
+            let info = text.into_connection_info().map_err(|_| {
+                invalid("expected redis://, rediss://, unix:// or redis-sentinel:// with a host or path")
+            })?;
+            Place::Server(Box::new(with_tcp(info)))
+        };
+        Ok(Self { place, connect_timeout: config.connect_timeout })
+    }
+
+    /// Connects to the server that takes writes. The error is for operators and holds no secret.
+    pub(super) async fn dial(&self, response_timeout: Duration) -> Result<MultiplexedConnection, String> {
+        match &self.place {
+            Place::Server(info) => self.open(info, response_timeout).await,
+            Place::Sentinels { sentinels, master, server } => {
+                let mut reason = "no sentinel is named".to_owned();
+                for sentinel in sentinels {
+                    match self.ask_sentinel(sentinel, master).await {
+                        Ok(addr) => {
+                            let info = server.as_ref().clone().set_addr(addr);
+                            return self.open(&info, response_timeout).await;
+                        }
+                        Err(e) => reason = e,
+                    }
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    async fn ask_sentinel(&self, info: &ConnectionInfo, master: &str) -> Result<ConnectionAddr, String> {
+        let mut connection = self.connect(info, self.connect_timeout).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        let address: Option<(String, u16)> =
+            command.query_async(&mut connection).await.map_err(|e| describe(&e))?;
+        let (host, port) = address.ok_or("the sentinels do not know this master name")?;
+        Ok(ConnectionAddr::Tcp(host, port))
+    }
+
+    async fn connect(
+        &self,
+        info: &ConnectionInfo,
+        response_timeout: Duration,
+    ) -> Result<MultiplexedConnection, String> {
+        let client = Client::open(info.clone()).map_err(|e| describe(&e))?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(response_timeout))
+            .set_pipeline_buffer_size(1024);
+        client.get_multiplexed_async_connection_with_config(&config).await.map_err(|e| describe(&e))
+    }
+
+    async fn open(
+        &self,
+        info: &ConnectionInfo,
+        response_timeout: Duration,
+    ) -> Result<MultiplexedConnection, String> {
+        let mut connection = self.connect(info, response_timeout).await?;
+        // A server that accepts and then says nothing must not hold the dialling up.
+        tokio::time::timeout(self.connect_timeout, vet(&mut connection))
+            .await
+            .map_err(|_| "connected, but the server does not answer".to_owned())??;
+        Ok(connection)
+    }
+}
+
+/// Asks a new connection whether its server can be used.
+async fn vet(connection: &mut MultiplexedConnection) -> Result<(), String> {
+    let mut questions = redis::pipe();
+    questions.cmd("PING").cmd("ROLE").cmd("INFO").arg("server");
+    let answers = connection.send_packed_commands(&questions, 0, 3).await.map_err(|e| describe(&e))?;
+    let [ping, role, info] = answers.try_into().map_err(|_| "the server speaks another protocol")?;
+    if let Value::ServerError(e) = ping {
+        return Err(format!("the server answered {} {}", e.code(), e.details().unwrap_or_default()));
+    }
+    // Rights to ask these two may be missing; then the first write tells.
+    if let Value::Array(role) = role
+        && matches!(role.first(), Some(Value::BulkString(name)) if name != b"master")
+    {
+        return Err("the server is a replica and takes no writes".to_owned());
+    }
+    if let Value::BulkString(info) = info {
+        let info = String::from_utf8_lossy(&info);
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let major = version.and_then(|v| v.split('.').next()?.parse::<u32>().ok());
+        if major.is_some_and(|major| major < 7) {
+            let version = version.unwrap_or_default();
+            return Err(format!("the server is Redis {version}; Runhub needs 7.0 or newer"));
+        }
+    }
+    Ok(())
+}
+
+fn with_tcp(info: ConnectionInfo) -> ConnectionInfo {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(1))
+        .with_interval(Duration::from_secs(1))
+        .with_retries(2);
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive)
+        .set_user_timeout(SILENCE);
+    info.set_tcp_settings(tcp)
+}
+
+/// `[user:password@]host:port,host:port/master_name[?db=N]`. The credentials are the server's.
+fn sentinels(rest: &str) -> Option<Place> {
+    let (credentials, rest) = match rest.rsplit_once('@') {
+        Some((credentials, rest)) => (format!("{credentials}@"), rest),
+        None => (String::new(), rest),
+    };
+    let (hosts, master) = rest.split_once('/')?;
+    let (master, db) = match master.split_once("?db=") {
+        Some((master, db)) => (master, db),
+        None => (master, "0"),
+    };
+    let sentinels = hosts.split(',').map(|host| {
+        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:26379") };
+        format!("redis://{host}/").into_connection_info().map(with_tcp).ok()
+    });
+    let server = format!("redis://{credentials}placeholder:6379/{db}").into_connection_info().ok()?;
+    let fits = !master.is_empty() && !hosts.is_empty();
+    fits.then_some(())?;
+    Some(Place::Sentinels {
+        sentinels: sentinels.collect::<Option<_>>()?,
+        master: master.to_owned(),
+        server: Box::new(with_tcp(server)),
+    })
+}
+
+/// A driver's error in words that hold no secret.
+pub(super) fn describe(error: &redis::RedisError) -> String {
+    match (error.kind(), error.code()) {
+        (redis::ErrorKind::AuthenticationFailed, _) => {
+            "the server refused the user name or password, or has too many clients".to_owned()
+        }
+        (_, Some(code)) => format!("the server answered {code} {}", error.detail().unwrap_or_default()),
+        _ => error.to_string(),
+    }
+}

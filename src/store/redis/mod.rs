@@ -1,0 +1,428 @@
+//! The Redis store: one stream a run, as CONTRACT section 4 lays it out, shared with any program that
+//! writes or reads those streams.
+//!
+//! Writes, reads and readers that wait have connections of their own, so that a large read holds up no
+//! write and a waiting read nobody. All of them live on one thread of the store's own: a busy actor
+//! thread delays no reply and no reconnect.
+
+mod dial;
+mod keys;
+mod link;
+mod reader;
+mod reply;
+mod scripts;
+
+pub use dial::InvalidUrl;
+
+use super::{
+    Answer, Appended, LogStore, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage,
+    StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
+};
+use crate::config::{RedisConfig, RedisUrl};
+use crate::event::entry::encode_entry;
+use crate::event::{EventId, RunId, RunStatus};
+use dial::Dialer;
+use futures::future::BoxFuture;
+use keys::{Keys, RUNS};
+use link::{Link, checked, odd};
+use reader::Readers;
+use redis::{Cmd, Pipeline};
+use scripts::Scripts;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// A store on a Redis server. Clones share it.
+#[derive(Clone)]
+pub struct RedisStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rules: StoreRules,
+    /// The rules' part that every script call begins with.
+    preamble: Vec<String>,
+    keys: Keys,
+    scripts: Arc<Scripts>,
+    place: RedisUrl,
+    writes: Link,
+    reads: Link,
+    readers: Readers,
+    runtime: Option<Runtime>,
+}
+
+/// The store cannot be set up at all; a server that is away is no such error.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// No thread could be started.
+    #[error("cannot start the thread of the Redis connections: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Entries read at first, before their size is known.
+const FIRST_READ: usize = 32;
+/// The most runs looked at for one page of the list.
+const LIST_SCAN: usize = 200;
+/// The most entries of the list one sweep looks at.
+const SWEEP_RUNS: usize = 500;
+
+impl RedisStore {
+    /// A store that connects in the background, and again whenever it has to.
+    pub fn start(url: &RedisUrl, rules: StoreRules, config: &RedisConfig) -> Result<Self, SetupError> {
+        let dialer = Dialer::new(url, config)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("runhub-redis")
+            .enable_all()
+            .build()?;
+        let (scripts, keys) = (Arc::new(Scripts::new()), Keys(config.key_style));
+        let link = |name| {
+            let (dialer, scripts) = (dialer.clone(), Arc::clone(&scripts));
+            Link::start(name, dialer, scripts, config.command_timeout, runtime.handle())
+        };
+        let (writes, reads) = (link("writes"), link("reads"));
+        let most = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
+        let tools = reader::Tools {
+            dialer: dialer.clone(),
+            scripts: Arc::clone(&scripts),
+            side: reads.clone(),
+            runtime: runtime.handle().clone(),
+        };
+        let readers = Readers::new(tools, most);
+        let preamble = preamble(&rules);
+        let inner = Inner {
+            rules,
+            preamble,
+            keys,
+            scripts,
+            place: url.clone(),
+            writes,
+            reads,
+            readers,
+            runtime: Some(runtime),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The beginning of a call of one of the scripts that work on a run.
+    fn run_call(&self, hash: &str, run: &RunId, index: bool) -> Cmd {
+        let keys = self.inner.keys;
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(hash).arg(if index { 4 } else { 3 });
+        call.arg(keys.stream(run)).arg(keys.meta(run)).arg(RUNS);
+        if index {
+            call.arg(keys.index(run));
+        }
+        call.arg(run.as_str());
+        for part in &self.inner.preamble {
+            call.arg(part);
+        }
+        call
+    }
+
+    fn append_call(&self, append: &RunAppend) -> Cmd {
+        let rules = &self.inner.rules;
+        let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, true);
+        call.arg(rules.max_events)
+            .arg(self.window_ms())
+            .arg(format!("w:{:016x}", append.token.writer))
+            .arg(append.token.batch)
+            .arg(append.publishes.len());
+        for publish in &append.publishes {
+            call.arg(publish.len());
+            for new in publish.iter() {
+                let status = rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
+                let mut arguments = 0_usize;
+                encode_entry(&new.event, |name, _| arguments += if name == "timestamp" { 1 } else { 2 });
+                call.arg(if new.key_is_given { "1" } else { "0" })
+                    .arg(new.key.as_str())
+                    .arg(format!("{:x}", new.digest))
+                    .arg(status.unwrap_or_default())
+                    .arg(arguments);
+                encode_entry(&new.event, |name, value| {
+                    if name != "timestamp" {
+                        call.arg(name);
+                    }
+                    call.arg(value);
+                });
+            }
+        }
+        call
+    }
+
+    fn window_ms(&self) -> u64 {
+        as_ms(self.inner.rules.dedup_window).max(1000)
+    }
+
+    async fn append_all(&self, appends: &[RunAppend]) -> Vec<Result<Appended, StoreError>> {
+        let calls = appends.iter().map(|append| self.append_call(append)).collect();
+        match self.inner.writes.scripts(&self.inner.scripts.append, calls).await {
+            Ok(replies) => {
+                replies.into_iter().map(|r| checked(r).and_then(reply::appended)).collect()
+            }
+            Err(e) => vec![Err(e); appends.len()],
+        }
+    }
+
+    /// Reads in steps, so that a page of large events does not come whole into memory.
+    async fn read(&self, run: &RunId, request: RangeRequest) -> Result<Page, StoreError> {
+        let (mut start, mut end) = (request.start, request.end);
+        let (mut page, mut bytes) = (Page::default(), 0_usize);
+        let stream = self.inner.keys.stream(run);
+        while start <= end {
+            // One more than asked for tells whether there is more.
+            let wanted = request.limit.saturating_add(1) - page.events.len();
+            let count = match page.events.len() {
+                0 => wanted.min(FIRST_READ),
+                // At most as many as will do if the next ones are like the last ones.
+                read => wanted.min((request.enough_bytes.saturating_sub(bytes) * read / bytes.max(1)).max(1)),
+            };
+            let mut command = match request.order {
+                Order::Ascending => redis::cmd("XRANGE"),
+                Order::Descending => redis::cmd("XREVRANGE"),
+            };
+            let (from, to) = match request.order {
+                Order::Ascending => (start, end),
+                Order::Descending => (end, start),
+            };
+            command.arg(&stream).arg(from.to_string()).arg(to.to_string()).arg("COUNT").arg(count);
+            let events = reply::events(run, self.inner.reads.command(command).await?)?;
+            let all = events.len() < count;
+            bytes += events.iter().map(|e| e.event.data.len() + 256).sum::<usize>();
+            let Some(last) = events.last().map(|e| e.id) else { break };
+            page.events.extend(events);
+            if page.events.len() > request.limit {
+                page.events.truncate(request.limit);
+                page.more = true;
+                break;
+            }
+            if all {
+                break;
+            }
+            if bytes >= request.enough_bytes {
+                page.more = true;
+                break;
+            }
+            match request.order {
+                Order::Ascending if last < EventId::MAX => start = last.next(),
+                Order::Descending if last > EventId::START => end = before(last),
+                _ => break,
+            }
+        }
+        Ok(page)
+    }
+
+    async fn states(&self, runs: &[RunId]) -> Result<Vec<RunState>, StoreError> {
+        let script = &self.inner.scripts.run;
+        let calls = runs.iter().map(|run| self.run_call(&script.hash, run, false)).collect();
+        let replies = self.inner.reads.scripts(script, calls).await?;
+        // A run that is broken is left out of lists, not the others with it.
+        let state = |r| checked(r).and_then(reply::state);
+        replies
+            .into_iter()
+            .map(|r| match state(r) {
+                Err(StoreError::BrokenRun { .. }) => Ok(RunState::Unknown),
+                other => other,
+            })
+            .collect()
+    }
+
+    /// Members of the list of runs from a place on, newest activity first, with their scores.
+    async fn listed(&self, offset: usize, newest: u64) -> Result<Vec<(u64, RunId)>, StoreError> {
+        let mut command = redis::cmd("ZREVRANGEBYSCORE");
+        command.arg(RUNS).arg(newest).arg("-inf").arg("WITHSCORES").arg("LIMIT").arg(offset).arg(LIST_SCAN);
+        let members = reply::items(self.inner.reads.command(command).await?)?;
+        let pairs = members.chunks_exact(2).map(|pair| {
+            let score: f64 = reply::text(&pair[1])?.parse().map_err(|_| odd("expected a score"))?;
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+            let score = score as u64;
+            // Names that are no run ids are not ours.
+            Ok(reply::text(&pair[0]).ok().and_then(|text| RunId::parse(text).ok()).map(|run| (score, run)))
+        });
+        pairs.filter_map(Result::transpose).collect()
+    }
+
+    async fn list(
+        &self,
+        after: Option<&RunsCursor>,
+        limit: usize,
+        status: Option<RunStatus>,
+    ) -> Result<RunsPage, StoreError> {
+        let newest = after.map_or(u64::MAX, |a| a.ms);
+        let (mut page, mut offset) = (RunsPage::default(), 0);
+        loop {
+            let listed = self.listed(offset, newest).await?;
+            offset += listed.len();
+            let last = listed.len() < LIST_SCAN;
+            let behind =
+                |(ms, run): &(u64, RunId)| after.is_none_or(|a| (*ms, run) < (a.ms, &a.run));
+            let listed: Vec<_> = listed.into_iter().filter(behind).collect();
+            let names: Vec<RunId> = listed.iter().map(|(_, run)| run.clone()).collect();
+            let states = if names.is_empty() { Vec::new() } else { self.states(&names).await? };
+            for ((ms, run), state) in listed.into_iter().zip(states) {
+                let RunState::Known(info) = state else { continue };
+                if status.is_some_and(|s| s != info.status) {
+                    continue;
+                }
+                page.runs.push((run.clone(), info));
+                if page.runs.len() == limit {
+                    page.next = Some(RunsCursor { ms, run });
+                    return Ok(page);
+                }
+            }
+            if last {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Takes runs that are forgotten off the list, a bounded number, oldest activity first.
+    async fn sweep_list(&self) -> Result<(), StoreError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(RUNS).arg(0).arg(SWEEP_RUNS - 1);
+        let members = reply::items(self.inner.reads.command(command).await?)?;
+        let names: Vec<RunId> = members
+            .iter()
+            .filter_map(|m| reply::text(m).ok().and_then(|text| RunId::parse(text).ok()))
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut gone = redis::cmd("ZREM");
+        gone.arg(RUNS);
+        let mut some = false;
+        let mut exist = Pipeline::with_capacity(names.len());
+        for run in &names {
+            exist.cmd("EXISTS").arg(self.inner.keys.stream(run)).arg(self.inner.keys.meta(run));
+        }
+        for (run, found) in names.iter().zip(self.inner.reads.pipeline(&exist).await?) {
+            if found == redis::Value::Int(0) {
+                gone.arg(run.as_str());
+                some = true;
+            }
+        }
+        if some {
+            self.inner.reads.command(gone).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_and_read_back(&self) -> Result<(), StoreError> {
+        let (key, value) = ("runhub:probe", now_ms().to_string());
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("SET").arg(key).arg(&value).arg("PX").arg(60_000);
+        commands.cmd("GET").arg(key);
+        let replies = self.inner.writes.pipeline(&commands).await?;
+        let [written, read] = replies.try_into().map_err(|_| odd("two replies"))?;
+        checked(written)?;
+        // Two hubs may probe at once; that the key is there is enough.
+        reply::bytes(&checked(read)?).map(|_| ())
+    }
+}
+
+/// The greatest id less than this one.
+fn before(id: EventId) -> EventId {
+    match id.n.checked_sub(1) {
+        Some(n) => EventId::new(id.ms, n),
+        None => EventId::new(id.ms.saturating_sub(1), u64::MAX),
+    }
+}
+
+/// `after_end`, `tombstone`, then the terminal types: what `common.lua` reads behind the run's name.
+fn preamble(rules: &StoreRules) -> Vec<String> {
+    let terminal: Vec<_> = rules.lifecycle.terminal().collect();
+    let mut parts = vec![
+        as_ms(rules.after_end).to_string(),
+        as_ms(rules.tombstone).to_string(),
+        terminal.len().to_string(),
+    ];
+    for (kind, status) in terminal {
+        parts.push(kind.to_owned());
+        parts.push(status.as_str().to_owned());
+    }
+    parts
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A runtime must not be dropped on an async thread the usual way.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("place", &self.inner.place).finish_non_exhaustive()
+    }
+}
+
+impl LogStore for RedisStore {
+    fn append<'a>(
+        &'a self,
+        appends: &'a [RunAppend],
+    ) -> BoxFuture<'a, Vec<Result<Appended, StoreError>>> {
+        Box::pin(self.append_all(appends))
+    }
+
+    fn range<'a>(&'a self, run: &'a RunId, request: RangeRequest) -> Answer<'a, Page> {
+        Box::pin(self.read(run, request))
+    }
+
+    fn run<'a>(&'a self, run: &'a RunId) -> Answer<'a, RunState> {
+        Box::pin(async move {
+            let script = &self.inner.scripts.run;
+            let call = self.run_call(&script.hash, run, false);
+            reply::state(self.inner.reads.script(script, call).await?)
+        })
+    }
+
+    fn runs<'a>(
+        &'a self,
+        after: Option<&'a RunsCursor>,
+        limit: usize,
+        status: Option<RunStatus>,
+    ) -> Answer<'a, RunsPage> {
+        Box::pin(self.list(after, limit, status))
+    }
+
+    fn set_expiry<'a>(&'a self, run: &'a RunId, after: Duration) -> Answer<'a, RunState> {
+        Box::pin(async move {
+            let script = &self.inner.scripts.expire;
+            let mut call = self.run_call(&script.hash, run, false);
+            call.arg(as_ms(after));
+            reply::state(self.inner.writes.script(script, call).await?)
+        })
+    }
+
+    fn delete<'a>(&'a self, run: &'a RunId) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let script = &self.inner.scripts.delete;
+            let mut call = self.run_call(&script.hash, run, true);
+            call.arg(self.window_ms());
+            Ok(self.inner.writes.script(script, call).await? != redis::Value::Int(0))
+        })
+    }
+
+    fn tail(&self, run: &RunId, after: EventId) -> Tail {
+        self.inner.readers.tail(run.clone(), self.inner.keys.stream(run), after)
+    }
+
+    fn probe(&self) -> Answer<'_, ()> {
+        Box::pin(self.write_and_read_back())
+    }
+
+    fn sweep(&self) -> Answer<'_, ()> {
+        Box::pin(self.sweep_list())
+    }
+
+    fn status(&self) -> StoreStatus {
+        let trouble = self.inner.writes.trouble().or_else(|| self.inner.reads.trouble());
+        StoreStatus { kind: "redis", place: self.inner.place.to_string(), trouble }
+    }
+}

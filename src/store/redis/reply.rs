@@ -1,0 +1,114 @@
+//! From Redis's replies to our types.
+
+use super::link::odd;
+use crate::event::{EventId, RunId, RunStatus, Sequence, StoredEvent, decode_entry};
+use crate::store::{Appended, Placed, PublishOutcome, RunInfo, RunState, StoreError};
+use redis::Value;
+use std::time::Duration;
+
+/// The items of an array reply; no reply counts as an empty one.
+pub(super) fn items(value: Value) -> Result<Vec<Value>, StoreError> {
+    match value {
+        Value::Array(items) => Ok(items),
+        Value::Nil => Ok(Vec::new()),
+        _ => Err(odd("expected an array")),
+    }
+}
+
+/// The bytes of a text reply.
+pub(super) fn bytes(value: &Value) -> Result<&[u8], StoreError> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.as_bytes()),
+        _ => Err(odd("expected text")),
+    }
+}
+
+/// The text of a reply.
+pub(super) fn text(value: &Value) -> Result<&str, StoreError> {
+    std::str::from_utf8(bytes(value)?).map_err(|_| odd("expected UTF-8"))
+}
+
+fn number(value: &Value) -> Result<Option<u64>, StoreError> {
+    match (value, text(value)) {
+        (Value::Int(n), _) => Ok(u64::try_from(*n).ok()),
+        (_, Ok("")) => Ok(None),
+        (_, Ok(digits)) => digits.parse().map(Some).map_err(|_| odd("expected a number")),
+        (_, Err(e)) => Err(e),
+    }
+}
+
+fn id(value: &Value) -> Result<EventId, StoreError> {
+    EventId::parse(text(value)?).map_err(|_| odd("expected a stream id"))
+}
+
+/// The entries of a stream reply as events. Entries that were deleted meanwhile are left out.
+pub(super) fn events(run: &RunId, entries: Value) -> Result<Vec<StoredEvent>, StoreError> {
+    let entries = items(entries)?;
+    let mut events = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        let Value::Array(parts) = entry else { return Err(odd("expected an entry")) };
+        let [entry_id, fields] = parts.as_slice() else { return Err(odd("expected an entry")) };
+        let Value::Array(fields) = fields else { continue };
+        let pairs = fields.chunks_exact(2).filter_map(|pair| Some((bytes(&pair[0]).ok()?, bytes(&pair[1]).ok()?)));
+        events.push(decode_entry(run, id(entry_id)?, pairs));
+    }
+    Ok(events)
+}
+
+/// The answer of `append.lua`.
+pub(super) fn appended(value: Value) -> Result<Appended, StoreError> {
+    let mut answer = items(value)?.into_iter();
+    let word = answer.next().ok_or_else(|| odd("empty answer"))?;
+    if bytes(&word)? == b"already" {
+        return Ok(Appended::Already);
+    }
+    answer.map(outcome).collect::<Result<_, _>>().map(Appended::Now)
+}
+
+fn outcome(value: Value) -> Result<PublishOutcome, StoreError> {
+    let parts = items(value)?;
+    match parts.split_first() {
+        Some((Value::Int(0), places)) => {
+            let placed = places.chunks_exact(3).map(|place| {
+                let sequence = number(&place[1])?.ok_or_else(|| odd("expected a sequence"))?;
+                let duplicate = bytes(&place[2])? == b"1";
+                Ok(Placed { id: id(&place[0])?, sequence: Sequence(sequence), duplicate })
+            });
+            placed.collect::<Result<_, _>>().map(PublishOutcome::Stored)
+        }
+        Some((Value::Int(1), [index])) => {
+            let index = number(index)?.and_then(|i| usize::try_from(i).ok());
+            index.map(|index| PublishOutcome::KeyReused { index }).ok_or_else(|| odd("expected an index"))
+        }
+        _ => Err(odd("expected an outcome")),
+    }
+}
+
+/// The answer of `run.lua` and `expire.lua`.
+pub(super) fn state(value: Value) -> Result<RunState, StoreError> {
+    let answer = items(value)?;
+    let word = answer.first().map_or(Ok("unknown"), text)?;
+    match (word, answer.get(1..)) {
+        ("unknown", _) => Ok(RunState::Unknown),
+        ("expired", _) => Ok(RunState::Expired),
+        (_, Some([status, length, first, last, sequence, created, updated, ended, left])) => {
+            let first_id = match text(first)? {
+                "" => None,
+                _ => Some(id(first)?),
+            };
+            Ok(RunState::Known(RunInfo {
+                status: RunStatus::parse(text(status)?).unwrap_or_default(),
+                length: number(length)?.unwrap_or(0),
+                first_id,
+                last_id: id(last)?,
+                last_sequence: number(sequence)?.filter(|n| *n > 0).map(Sequence),
+                created_ms: number(created)?.unwrap_or(0),
+                updated_ms: number(updated)?.unwrap_or(0),
+                ended_ms: number(ended)?,
+                expires_in: number(left)?.map(Duration::from_millis),
+            }))
+        }
+        _ => Err(odd("expected a run's state")),
+    }
+}
