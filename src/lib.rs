@@ -1,2 +1,25 @@
-//! Runhub.
-pub mod config; pub mod event; pub mod hub; pub mod store; pub mod telemetry;
+//! Runhub, the event hub for agent runs.
+//!
+//! Runners publish events per run; they live in a Redis Stream per run, or in an embedded store; any
+//! number of readers follow a run live and resume with nothing lost and nothing twice.
+//!
+//! The house, imports running one way, downwards:
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`cli`] | the commands |
+//! | [`web`] | HTTP: routes, answers, problems |
+//! | [`hub`] | the handle and the actors behind it |
+//! | [`store`] | where events live: memory, embedded, Redis |
+//! | [`event`] | events, their grammars and encodings; pure |
+//! | [`config`], [`telemetry`] | settings; log and metrics: leaves that everybody may use |
+//!
+//! ARCHITECTURE.md has the map with the invariants.
+
+pub mod cli;
+pub mod config;
+pub mod event;
+pub mod hub;
+pub mod store;
+pub mod telemetry;
+pub mod web;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `runhub` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runhub::cli::run()
+}

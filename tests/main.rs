@@ -1,1 +1,9 @@
-fn main(){}
+//! The tests of the whole hub, from outside: a real process, a real store, real faults.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "a failing test shows the hub's log and its seed")]
+
+mod common;
+mod conformance;
+mod contract;
+mod faults;
+mod promises;

@@ -92,10 +92,12 @@ pub fn load(
     variables.sort_by_key(|(name, _)| (name.contains("__"), name.clone()));
     for (name, value) in variables {
         let short = SHORT_VARIABLES.iter().find(|(short, ..)| *short == name);
-        let Some((section, key)) = short.map(|(_, s, k)| ((*s).to_owned(), (*k).to_owned())).or_else(|| {
-            let (section, key) = name.strip_prefix("RUNHUB_")?.split_once("__")?;
-            Some((section.to_lowercase(), key.to_lowercase()))
-        }) else {
+        let Some((section, key)) =
+            short.map(|(_, s, k)| ((*s).to_owned(), (*k).to_owned())).or_else(|| {
+                let (section, key) = name.strip_prefix("RUNHUB_")?.split_once("__")?;
+                Some((section.to_lowercase(), key.to_lowercase()))
+            })
+        else {
             continue;
         };
         set(&mut config, Origin::Variable(name), &section, &key, &toml::Value::String(value))?;
@@ -110,7 +112,8 @@ pub fn load(
 /// Applies the text of a file.
 pub(super) fn apply_file(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigError> {
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-        let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line =
+            e.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         let reason = format!("line {line}: {}", e.message().replace('\n', " "));
         ConfigError::NotToml { path: path.into(), reason }
     })?;
@@ -149,7 +152,10 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn with(variables: &[(&str, &str)], flags: &[(&'static str, &str, &str, &str)]) -> Result<Config, ConfigError> {
+    fn with(
+        variables: &[(&str, &str)],
+        flags: &[(&'static str, &str, &str, &str)],
+    ) -> Result<Config, ConfigError> {
         let owned = variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
         load(None, owned, flags)
     }
@@ -163,10 +169,16 @@ mod tests {
     fn the_stronger_origin_wins() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runhub.toml");
-        std::fs::write(&path, "[publish]\ntimeout = \"2s\"\nmax_batch = 5\n[server]\nbind = \"127.0.0.1:1\"\n").unwrap();
-        let variables = [("RUNHUB_PUBLISH__TIMEOUT", "3s"), ("RUNHUB_BIND", "127.0.0.1:2"), ("HOME", "/")];
+        std::fs::write(
+            &path,
+            "[publish]\ntimeout = \"2s\"\nmax_batch = 5\n[server]\nbind = \"127.0.0.1:1\"\n",
+        )
+        .unwrap();
+        let variables =
+            [("RUNHUB_PUBLISH__TIMEOUT", "3s"), ("RUNHUB_BIND", "127.0.0.1:2"), ("HOME", "/")];
         let variables = variables.map(|(n, v)| (n.to_owned(), v.to_owned()));
-        let config = load(Some(&path), variables, &[("bind", "server", "bind", "127.0.0.1:3")]).unwrap();
+        let config =
+            load(Some(&path), variables, &[("bind", "server", "bind", "127.0.0.1:3")]).unwrap();
         assert_eq!(config.publish.timeout, Duration::from_secs(3));
         assert_eq!(config.publish.max_batch, 5);
         assert_eq!(config.server.bind.port(), 3);
@@ -179,12 +191,27 @@ mod tests {
             (from_file("[publish]\ntimeot = 1"), "x.toml: unknown key publish.timeot"),
             (from_file("[pub]\nx = 1"), "unknown key pub.x"),
             (from_file("timeout = 1"), "unknown key timeout"),
-            (from_file("[publish]\ntimeout = 5"), "bad value for publish.timeout: expected a duration"),
+            (
+                from_file("[publish]\ntimeout = 5"),
+                "bad value for publish.timeout: expected a duration",
+            ),
             (from_file("[publish\n"), "x.toml is not TOML: line 1"),
-            (with(&[("RUNHUB_PUBLISH__X", "1")], &[]), "environment variable RUNHUB_PUBLISH__X: unknown key publish.x"),
-            (with(&[("RUNHUB_BIND", "here")], &[]), "RUNHUB_BIND: bad value for server.bind: expected an address"),
-            (with(&[], &[("bind", "server", "bind", "x")]), "flag --bind: bad value for server.bind"),
-            (load(Some(Path::new("/nowhere.toml")), [], &[]), "cannot read the configuration file /nowhere.toml"),
+            (
+                with(&[("RUNHUB_PUBLISH__X", "1")], &[]),
+                "environment variable RUNHUB_PUBLISH__X: unknown key publish.x",
+            ),
+            (
+                with(&[("RUNHUB_BIND", "here")], &[]),
+                "RUNHUB_BIND: bad value for server.bind: expected an address",
+            ),
+            (
+                with(&[], &[("bind", "server", "bind", "x")]),
+                "flag --bind: bad value for server.bind",
+            ),
+            (
+                load(Some(Path::new("/nowhere.toml")), [], &[]),
+                "cannot read the configuration file /nowhere.toml",
+            ),
         ] {
             let message = result.unwrap_err().to_string();
             assert!(message.contains(named), "{message}");
@@ -194,6 +221,9 @@ mod tests {
 
     #[test]
     fn variables_of_others_are_left_alone() {
-        assert!(with(&[("RUNHUB_PORT", "tcp://10.0.0.1:8082"), ("RUNHUB_SERVICE_HOST", "x")], &[]).is_ok());
+        assert!(
+            with(&[("RUNHUB_PORT", "tcp://10.0.0.1:8082"), ("RUNHUB_SERVICE_HOST", "x")], &[])
+                .is_ok()
+        );
     }
 }

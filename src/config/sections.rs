@@ -105,8 +105,8 @@ section! {
 section! {
     /// What is logged, on standard error.
     LogConfig {
-        /// Least severe level shown, or a filter such as "info,runhub::store=debug".
-        level: String = "info".to_owned(),
+        /// What is shown: least severe level in general, then by module.
+        level: String = "warn,runhub=info".to_owned(),
     }
 }
 

@@ -192,7 +192,8 @@ impl Setting for PathBuf {
 impl Setting for Duration {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let expected = "a duration with its unit, such as \"500ms\", \"10s\" or \"24h\"";
-        humantime::parse_duration(text(value, expected)?).map_err(|_| format!("expected {expected}"))
+        humantime::parse_duration(text(value, expected)?)
+            .map_err(|_| format!("expected {expected}"))
     }
 
     fn show(&self) -> Option<String> {
@@ -214,7 +215,8 @@ impl Setting for ByteCount {
 
     fn show(&self) -> Option<String> {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        let whole = units.into_iter().find(|(size, _)| self.0 >= *size && self.0 % size == 0);
+        let whole =
+            units.into_iter().find(|(size, _)| self.0 >= *size && self.0.is_multiple_of(*size));
         let (size, unit) = whole.unwrap_or((1, "B"));
         Some(quoted(&format!("{}{unit}", self.0 / size)))
     }
@@ -304,9 +306,12 @@ mod tests {
 
     #[test]
     fn a_url_never_shows_its_password() {
-        for url in ["redis://u:hunter2@h:1/0", "redis://:hunter2@h:1/0", "rediss://a:hun@ter2@h/1?x=hunter2",
-            "unix:///s?pass=hunter2"]
-        {
+        for url in [
+            "redis://u:hunter2@h:1/0",
+            "redis://:hunter2@h:1/0",
+            "rediss://a:hun@ter2@h/1?x=hunter2",
+            "unix:///s?pass=hunter2",
+        ] {
             let url = RedisUrl::new(url);
             for shown in [url.to_string(), format!("{url:?}"), format!("{:?}", Some(&url))] {
                 assert!(!shown.contains("hunter2") && !shown.contains("ter2"), "{shown}");

@@ -7,8 +7,8 @@
 use super::event_type::is_name;
 use super::json_text::{self, push_string};
 use super::{
-    Event, EventId, EventKey, EventType, Extras, Priority, RunId, Sequence, Source, StoredEvent, Timestamp,
-    vocabulary,
+    Event, EventId, EventKey, EventType, Extras, Priority, RunId, Sequence, Source, StoredEvent,
+    Timestamp, vocabulary,
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -191,7 +191,8 @@ fn text(value: Option<&[u8]>) -> Option<Box<str>> {
 
 /// The value itself where it is JSON fit to be carried, else a JSON string of it.
 fn json_or_string(value: &[u8]) -> Box<str> {
-    let json = utf8(value).and_then(|t| serde_json::from_str::<&RawValue>(t).ok()).map(RawValue::get);
+    let json =
+        utf8(value).and_then(|t| serde_json::from_str::<&RawValue>(t).ok()).map(RawValue::get);
     if let Some(json) = json.filter(|json| json_text::check(json).is_ok()) {
         return json.into();
     }
@@ -241,9 +242,15 @@ mod tests {
         assert_eq!(bare.event.timestamp.to_string(), "2024-01-01T00:00:00.001Z");
         assert_eq!((bare.sequence, &*bare.event.data, bare.event.source), (None, "null", None));
         let odd = decode(&[
-            (b"timestamp", b"noon"), (b"sequence", b"-3"), (b"event_category", b"llm\nid: 9-9"),
-            (b"event_action", b"stream"), (b"data", b"{broken"), (b"event_id", b"a b"), (b"priority", b"max"),
-            (b"source", b"[]"), (b"source_agent_id", b"\xff"),
+            (b"timestamp", b"noon"),
+            (b"sequence", b"-3"),
+            (b"event_category", b"llm\nid: 9-9"),
+            (b"event_action", b"stream"),
+            (b"data", b"{broken"),
+            (b"event_id", b"a b"),
+            (b"priority", b"max"),
+            (b"source", b"[]"),
+            (b"source_agent_id", b"\xff"),
         ]);
         assert_eq!(odd.event.kind.as_str(), "unknown.stream");
         assert_eq!(&*odd.event.data, "\"{broken\"");

@@ -91,9 +91,22 @@ mod tests {
         assert_eq!(EventType::from_parts("llm", "tool_call2"), Ok(kind));
         assert_eq!(EventType::parse("unknown.unknown"), Ok(EventType::unknown()));
         let long = format!("a.{}", "b".repeat(65));
-        for bad in ["", "llm", "llm.", ".stream", "LLM.stream", "llm.Stream", "llm.a.b", "llm.str eam",
-            "llm.x\n", "llm\r.x", "1lm.x", "_a.b", "llm.x\0", &long]
-        {
+        for bad in [
+            "",
+            "llm",
+            "llm.",
+            ".stream",
+            "LLM.stream",
+            "llm.Stream",
+            "llm.a.b",
+            "llm.str eam",
+            "llm.x\n",
+            "llm\r.x",
+            "1lm.x",
+            "_a.b",
+            "llm.x\0",
+            &long,
+        ] {
             assert_eq!(EventType::parse(bad), Err(InvalidEventType), "{bad:?}");
         }
     }

@@ -6,9 +6,7 @@
 //! within: a type is checked text, an id is two numbers, and the JSON stands on one line.
 
 use super::json_text::{push_number, push_one_line, push_string};
-use super::{
-    EventId, EventType, Filter, Lifecycle, LifecycleRules, Sequence, Source, StoredEvent,
-};
+use super::{EventId, EventType, Filter, Lifecycle, LifecycleRules, Sequence, Source, StoredEvent};
 use bytes::Bytes;
 use std::io::Write;
 use std::ops::Range;
@@ -232,7 +230,12 @@ mod tests {
         EncodedBatch::encode(EventId::START, events.collect(), &LifecycleRules::default())
     }
 
-    fn text(batch: &EncodedBatch, after: u64, types: Option<&str>, framing: Framing) -> (usize, String) {
+    fn text(
+        batch: &EncodedBatch,
+        after: u64,
+        types: Option<&str>,
+        framing: Framing,
+    ) -> (usize, String) {
         let (mut count, mut out) = (0, Vec::new());
         let filter = Filter::parse(types, None).unwrap();
         batch.frames_after(EventId::new(after, 0), &filter, framing, |bytes| {
@@ -265,7 +268,11 @@ mod tests {
     #[test]
     fn a_reader_gets_what_it_wants_behind_its_cursor_in_few_slices() {
         let all = batch(&["a.b", "a.c", "b.b", "a.b", "a.b"]);
-        let ids = |text: &str| text.lines().filter_map(|l| l.strip_prefix("id: ").map(str::to_owned)).collect::<Vec<_>>();
+        let ids = |text: &str| {
+            text.lines()
+                .filter_map(|l| l.strip_prefix("id: ").map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
         let (count, frames) = text(&all, 2, None, Framing::Typed);
         assert_eq!((count, ids(&frames)), (1, vec!["3-0".into(), "4-0".into(), "5-0".into()]));
         let (count, frames) = text(&all, 0, Some("a.*"), Framing::Typed);

@@ -108,7 +108,9 @@ mod tests {
         for good in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e9""#, r#"{"a\n":"\"\\"}"#] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in [r#""\ud800""#, r#""\udc00""#, r#""\ud800\n""#, r#""\ud800\ud800""#, r#"{"\uDfff":1}"#] {
+        for bad in
+            [r#""\ud800""#, r#""\udc00""#, r#""\ud800\n""#, r#""\ud800\ud800""#, r#"{"\uDfff":1}"#]
+        {
             assert_eq!(check(bad), Err(UnfitJson::LoneSurrogate), "{bad}");
         }
     }

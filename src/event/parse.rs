@@ -2,8 +2,8 @@
 
 use super::json_text::{self, UnfitJson};
 use super::{
-    Event, EventKey, EventType, Extras, InvalidEventKey, InvalidEventType, InvalidTimestamp, Priority,
-    RunId, Source, Timestamp, vocabulary,
+    Event, EventKey, EventType, Extras, InvalidEventKey, InvalidEventType, InvalidTimestamp,
+    Priority, RunId, Source, Timestamp, vocabulary,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -221,7 +221,9 @@ mod tests {
 
     #[test]
     fn data_is_kept_byte_for_byte() {
-        for data in ["1e400", "12345678901234567890", "1.10", r#"{"b":1,"a":"\u00e9é","b":2}"#, "[1,\n 2]"] {
+        for data in
+            ["1e400", "12345678901234567890", "1.10", r#"{"b":1,"a":"\u00e9é","b":2}"#, "[1,\n 2]"]
+        {
             let event = parse(&format!(r#"{{"type":"llm.stream","data":{data}}}"#)).unwrap();
             assert_eq!(&*event.data, data);
         }
@@ -246,21 +248,37 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_apart() {
-        for bad in ["", "{", r#"{"type":"a.b"} x"#, r#"{"type":"a.b","data":NaN}"#, "{\"type\":\"a\n.b\"}", "\u{feff}{}"] {
+        for bad in [
+            "",
+            "{",
+            r#"{"type":"a.b"} x"#,
+            r#"{"type":"a.b","data":NaN}"#,
+            "{\"type\":\"a\n.b\"}",
+            "\u{feff}{}",
+        ] {
             assert!(matches!(parse(bad), Err(InvalidEvent::Syntax(_))), "{bad:?}");
         }
-        for bad in ["[]", "1", r#"{"type":5}"#, r#"{"type":"a.b","typo":1}"#, r#"{"type":"a.b","type":"a.b"}"#,
-            r#"{"type":"a.b","priority":"urgent"}"#, r#"{"type":"a.b","run_id":7}"#]
-        {
+        for bad in [
+            "[]",
+            "1",
+            r#"{"type":5}"#,
+            r#"{"type":"a.b","typo":1}"#,
+            r#"{"type":"a.b","type":"a.b"}"#,
+            r#"{"type":"a.b","priority":"urgent"}"#,
+            r#"{"type":"a.b","run_id":7}"#,
+        ] {
             assert!(matches!(parse(bad), Err(InvalidEvent::Shape(_))), "{bad}");
         }
-        for (field, value) in [("tags", "[1]"), ("tags", "{}"), ("metadata", "[]"), ("metadata", "1")] {
+        for (field, value) in
+            [("tags", "[1]"), ("tags", "{}"), ("metadata", "[]"), ("metadata", "1")]
+        {
             let bad = parse(&format!(r#"{{"type":"a.b","{field}":{value}}}"#));
             assert!(matches!(bad, Err(InvalidEvent::Field { .. })), "{field} {value}");
         }
         let surrogate = parse(r#"{"type":"a.b","trace_id":"\ud800"}"#);
         assert!(matches!(surrogate, Err(InvalidEvent::Unfit(UnfitJson::LoneSurrogate))));
-        let deep = format!(r#"{{"type":"a.b","data":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+        let deep =
+            format!(r#"{{"type":"a.b","data":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
         assert!(matches!(parse(&deep), Err(InvalidEvent::Unfit(UnfitJson::TooDeep))));
         assert!(matches!(parse(r#"{"type":"a.b","run_id":"8"}"#), Err(InvalidEvent::OtherRun)));
         let large = format!(r#"{{"type":"a.b","data":"{}"}}"#, "x".repeat(1 << 20));

@@ -20,7 +20,11 @@ impl RunId {
     pub fn parse(text: &str) -> Result<Self, InvalidRunId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
         let fits = (1..=MAX_RUN_ID).contains(&text.len()) && text.bytes().all(allowed);
-        if fits && text.bytes().any(|b| b != b'.') { Ok(Self(text.into())) } else { Err(InvalidRunId) }
+        if fits && text.bytes().any(|b| b != b'.') {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidRunId)
+        }
     }
 
     /// The name as text.
@@ -51,7 +55,9 @@ mod tests {
             assert_eq!(RunId::parse(good).unwrap().as_str(), good);
         }
         let long = "x".repeat(129);
-        for bad in ["", ".", "..", "a b", "a/b", "a%2Fb", "a\n", "a\0", "ä", "a:b", "{a}", "*", &long] {
+        for bad in
+            ["", ".", "..", "a b", "a/b", "a%2Fb", "a\n", "a\0", "ä", "a:b", "{a}", "*", &long]
+        {
             assert_eq!(RunId::parse(bad), Err(InvalidRunId), "{bad:?}");
         }
     }

@@ -134,12 +134,22 @@ mod tests {
 
     #[test]
     fn known_keys_are_split_out_and_others_kept() {
-        let source = Source::parse(r#"{"agent_id":"r1","team_name":"x","agent_type":null}"#).unwrap();
+        let source =
+            Source::parse(r#"{"agent_id":"r1","team_name":"x","agent_type":null}"#).unwrap();
         assert_eq!((source.agent_id.as_deref(), source.json), (Some("r1"), None));
-        assert_eq!(shown(r#"{"team_name":"x","agent_id":"r\n1"}"#), r#"{"agent_id":"r\n1","team_name":"x"}"#);
+        assert_eq!(
+            shown(r#"{"team_name":"x","agent_id":"r\n1"}"#),
+            r#"{"agent_id":"r\n1","team_name":"x"}"#
+        );
         assert_eq!(shown(r#"{"node_name":"n","depth":1.10}"#), r#"{"node_name":"n","depth":1.10}"#);
         assert_eq!(shown("{}"), "{}");
-        for bad in ["[]", "1", r#"{"agent_id":5}"#, r#"{"agent_id":"a","agent_id":"b"}"#, r#"{"node_name":[]}"#] {
+        for bad in [
+            "[]",
+            "1",
+            r#"{"agent_id":5}"#,
+            r#"{"agent_id":"a","agent_id":"b"}"#,
+            r#"{"node_name":[]}"#,
+        ] {
             assert!(Source::parse(bad).is_err(), "{bad}");
         }
     }

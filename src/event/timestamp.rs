@@ -76,7 +76,8 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse(given).unwrap().to_string(), shown, "{given}");
         }
-        for bad in ["", "yesterday", "1704067200", "2025-13-01T00:00:00Z", "2025-01-01T00:00:00Z\n"] {
+        for bad in ["", "yesterday", "1704067200", "2025-13-01T00:00:00Z", "2025-01-01T00:00:00Z\n"]
+        {
             assert_eq!(Timestamp::parse(bad), Err(InvalidTimestamp), "{bad:?}");
         }
     }

@@ -24,11 +24,11 @@ pub use publish::{Ack, PublishError, Published};
 pub use subscriber::{CloseReason, Start, SubscribeError, SubscribeOptions, Subscription};
 
 use crate::config::Config;
+use crate::event::RunStatus;
 use crate::event::{LifecycleRules, RunId};
 use crate::store::{
     Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreStatus,
 };
-use crate::event::RunStatus;
 use actix::Addr;
 use arbiters::Arbiters;
 use mode::SharedMode;
@@ -164,7 +164,9 @@ impl Hub {
         }
         let lost = waiting();
         if lost > 0 {
-            log::error!("{lost} publishes were still waiting for the store when the hub had to stop");
+            log::error!(
+                "{lost} publishes were still waiting for the store when the hub had to stop"
+            );
         }
         self.core.registry.close_all(CloseReason::Shutdown);
     }

@@ -31,7 +31,9 @@ pub enum Published {
 pub enum PublishError {
     /// The store did not acknowledge it in time. It may have been stored all the same; published again
     /// with the same `event_id`s it is stored once.
-    #[error("the store did not acknowledge the events in time; publish them again with the same event_id")]
+    #[error(
+        "the store did not acknowledge the events in time; publish them again with the same event_id"
+    )]
     Late,
     /// Too much waits for the store already.
     #[error("too many events wait for the store")]
@@ -74,18 +76,28 @@ impl Hub {
             };
         }
         let began = Instant::now();
-        let in_time = tokio::time::timeout(self.core.config.publish.timeout, self.persist(run, events));
+        let in_time =
+            tokio::time::timeout(self.core.config.publish.timeout, self.persist(run, events));
         let placed = in_time.await.unwrap_or(Err(PublishError::Late))?;
         let duplicates = placed.iter().filter(|p| p.duplicate).count() as u64;
         metrics::published(placed.len() as u64, duplicates, began.elapsed());
         Ok(Published::Persisted(placed))
     }
 
-    async fn persist(&self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Placed>, PublishError> {
+    async fn persist(
+        &self,
+        run: &RunId,
+        events: Vec<NewEvent>,
+    ) -> Result<Vec<Placed>, PublishError> {
         let known = self.find_hub_made(run, &events).await?;
         let new: Arc<[NewEvent]> = match known.iter().any(Option::is_some) {
             false => events.into(),
-            true => events.into_iter().zip(&known).filter(|(_, k)| k.is_none()).map(|(e, _)| e).collect(),
+            true => events
+                .into_iter()
+                .zip(&known)
+                .filter(|(_, k)| k.is_none())
+                .map(|(e, _)| e)
+                .collect(),
         };
         let stored = match new.is_empty() {
             true => Vec::new(),
@@ -95,8 +107,11 @@ impl Hub {
                 match outcome.await {
                     Ok(Ok(PublishOutcome::Stored(placed))) => placed,
                     Ok(Ok(PublishOutcome::KeyReused { index })) => {
-                        let behind = known.iter().enumerate().filter(|(_, k)| k.is_none()).nth(index);
-                        return Err(PublishError::KeyReused { index: behind.map_or(index, |(i, _)| i) });
+                        let behind =
+                            known.iter().enumerate().filter(|(_, k)| k.is_none()).nth(index);
+                        return Err(PublishError::KeyReused {
+                            index: behind.map_or(index, |(i, _)| i),
+                        });
                     }
                     Ok(Err(error)) if error.is_transient() => return Err(PublishError::Late),
                     Ok(Err(error)) => return Err(PublishError::Store(error)),
@@ -116,14 +131,17 @@ impl Hub {
         events: &[NewEvent],
     ) -> Result<Vec<Option<Placed>>, PublishError> {
         let mut known = vec![None; events.len()];
-        let window_ms = u64::try_from(self.core.config.publish.dedup_window.as_millis()).unwrap_or(u64::MAX);
+        let window_ms =
+            u64::try_from(self.core.config.publish.dedup_window.as_millis()).unwrap_or(u64::MAX);
         let now_ms = crate::event::Timestamp::now().as_ms();
         for (index, new) in events.iter().enumerate().filter(|(_, new)| new.key_is_given) {
             let Some(made_ms) = new.key.hub_made_ms() else { continue };
             if now_ms.saturating_sub(made_ms) > window_ms {
                 continue;
             }
-            let Some((placed, digest)) = self.find_key(run, &new.key, made_ms).await? else { continue };
+            let Some((placed, digest)) = self.find_key(run, &new.key, made_ms).await? else {
+                continue;
+            };
             if digest != new.digest {
                 return Err(PublishError::KeyReused { index });
             }
@@ -141,10 +159,11 @@ impl Hub {
         let mut from = EventId::new(made_ms.saturating_sub(CLOCK_SLACK_MS), 0);
         loop {
             let request = RangeRequest::after(from, SEARCH_PAGE, 8 << 20);
-            let page = self.core.store.range(run, request).await.map_err(|e| match e.is_transient() {
-                true => PublishError::Late,
-                false => PublishError::Store(e),
-            })?;
+            let page =
+                self.core.store.range(run, request).await.map_err(|e| match e.is_transient() {
+                    true => PublishError::Late,
+                    false => PublishError::Store(e),
+                })?;
             let found = page.events.iter().find(|e| e.event.event_id.as_ref() == Some(key));
             if let Some(stored) = found
                 && let Some(sequence) = stored.sequence

@@ -76,7 +76,9 @@ impl SupervisorActor {
         let store = Arc::clone(&core.store);
         let asked = async move {
             let probed = tokio::time::timeout(PROBE_LIMIT, store.probe()).await;
-            probed.unwrap_or_else(|_| Err(StoreError::NoAnswer { reason: "the probe timed out".into() }))
+            probed.unwrap_or_else(|_| {
+                Err(StoreError::NoAnswer { reason: "the probe timed out".into() })
+            })
         };
         let seen = asked.into_actor(self).map(|seen, actor, ctx| {
             let pause = if seen.is_ok() { PROBE_WELL } else { PROBE_ILL };

@@ -50,7 +50,12 @@ struct Follower<S> {
 }
 
 /// The tail of a run in a store that wakes `wakers` after each append.
-pub(super) fn follow<S: LogStore + 'static>(store: S, wakers: &Wakers, run: &RunId, after: EventId) -> Tail {
+pub(super) fn follow<S: LogStore + 'static>(
+    store: S,
+    wakers: &Wakers,
+    run: &RunId,
+    after: EventId,
+) -> Tail {
     let notify = wakers.of(run);
     let follower = Follower { store, run: run.clone(), position: after, notify };
     Box::pin(stream::unfold(follower, |mut follower| async move {

@@ -4,8 +4,8 @@ use super::follow::{Wakers, follow};
 use super::key_window::KeyWindow;
 use super::ledger::Ledger;
 use super::{
-    Answer, Appended, LogStore, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage,
-    StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
+    Answer, Appended, LogStore, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor,
+    RunsPage, StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
 };
 use crate::event::{EventId, RunId, RunStatus, StoredEvent};
 use futures::future::{BoxFuture, ready};

@@ -136,6 +136,11 @@ impl RangeRequest {
         Self { start, end: EventId::MAX, limit, enough_bytes, order: Order::Ascending }
     }
 
+    /// The event at this position.
+    pub fn only(position: EventId) -> Self {
+        Self { start: position, end: position, ..Self::oldest() }
+    }
+
     /// The oldest event kept.
     pub fn oldest() -> Self {
         Self::after(EventId::START, 1, 1)

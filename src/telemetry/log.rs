@@ -45,7 +45,10 @@ mod tests {
 
     #[test]
     fn a_message_stays_one_line() {
-        assert_eq!(one_line("a\n{\"level\":\"info\"}\x1b[31m\0é"), "a\\n{\"level\":\"info\"}\\u{1b}[31m\\u{0}é");
+        assert_eq!(
+            one_line("a\n{\"level\":\"info\"}\x1b[31m\0é"),
+            "a\\n{\"level\":\"info\"}\\u{1b}[31m\\u{0}é"
+        );
         assert!(one_line(&"x".repeat(10_000)).len() < 2100);
     }
 }

@@ -33,7 +33,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         )?
         .install_recorder()?;
     describe_counter!(EVENTS_TAKEN, "Events the store acknowledged.");
-    describe_counter!(EVENTS_DUPLICATE, "Publishes answered from an earlier event with the same event_id.");
+    describe_counter!(
+        EVENTS_DUPLICATE,
+        "Publishes answered from an earlier event with the same event_id."
+    );
     describe_histogram!(PUBLISH_SECONDS, "Time from a parsed publish to its outcome, in seconds.");
     describe_histogram!(APPEND_SECONDS, "Time of one append call to the store, in seconds.");
     describe_histogram!(APPEND_EVENTS, "Events in one append call to the store.");
@@ -41,7 +44,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(STORE_UP, "1 while the store answers, else 0.");
     describe_gauge!(SUBSCRIBERS, "Open streams.");
     describe_gauge!(FOLLOWED_RUNS, "Runs with a reader.");
-    describe_counter!(CATCH_UPS, "Times a subscriber fell behind the live feed and went to the store.");
+    describe_counter!(
+        CATCH_UPS,
+        "Times a subscriber fell behind the live feed and went to the store."
+    );
     describe_counter!(CUT, "Streams ended by the hub, by reason.");
     describe_counter!(PANICS, "Panics of actors, by actor.");
     describe_counter!(RESPONSES, "HTTP responses, by status class.");

@@ -62,7 +62,12 @@ impl RunActor {
     pub(super) const NAME: &'static str = "RunActor";
 
     /// Starts the actor on the run's thread.
-    pub(super) fn start_for(core: &Arc<Core>, run: &RunId, generation: u64, roster: Arc<Roster>) -> Addr<Self> {
+    pub(super) fn start_for(
+        core: &Arc<Core>,
+        run: &RunId,
+        generation: u64,
+        roster: Arc<Roster>,
+    ) -> Addr<Self> {
         let actor = Self {
             core: Arc::downgrade(core),
             run: run.clone(),

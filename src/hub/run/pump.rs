@@ -24,11 +24,18 @@ pub(super) struct Pump {
 impl Pump {
     pub(super) fn new(core: &Core, run: &RunId, reached: (EventId, Option<Sequence>)) -> Self {
         let (position, sequence) = reached;
-        Self { store: Arc::clone(&core.store), rules: core.rules.clone(), run: run.clone(), position, sequence }
+        Self {
+            store: Arc::clone(&core.store),
+            rules: core.rules.clone(),
+            run: run.clone(),
+            position,
+            sequence,
+        }
     }
 
     /// Pumps until the actor is gone.
     pub(super) async fn run(mut self, actor: Addr<RunActor>) {
+        self.look_up_sequence().await;
         let mut tail = self.store.tail(&self.run, self.position);
         while let Some(item) = tail.next().await {
             let moved = match item {
@@ -42,6 +49,17 @@ impl Pump {
             if actor.send(moved).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Finds the number of the event at the position, so that a hole right behind it is noticed.
+    async fn look_up_sequence(&mut self) {
+        if self.sequence.is_some() || self.position == EventId::START {
+            return;
+        }
+        let request = RangeRequest::only(self.position);
+        if let Ok(page) = self.store.range(&self.run, request).await {
+            self.sequence = page.events.first().and_then(|event| event.sequence);
         }
     }
 
@@ -75,7 +93,9 @@ impl Pump {
                 Ok(page) => {
                     let oldest = page.events.first()?;
                     let lost = oldest.id > self.position && self.position != EventId::START;
-                    return lost.then(|| Gap::between(self.position, self.sequence, oldest.id, first.sequence));
+                    return lost.then(|| {
+                        Gap::between(self.position, self.sequence, oldest.id, first.sequence)
+                    });
                 }
                 Err(_) => tokio::time::sleep(RETRY_AFTER).await,
             }

@@ -51,7 +51,8 @@ mod tests {
         let run = RunId::parse("7").unwrap();
         let data = format!("\"{}\"", "x".repeat(size));
         let field: [(&[u8], &[u8]); 1] = [(b"data", data.as_bytes())];
-        let events = (prev + 1..=last).map(|n| decode_entry(&run, EventId::new(n, 0), field)).collect();
+        let events =
+            (prev + 1..=last).map(|n| decode_entry(&run, EventId::new(n, 0), field)).collect();
         Arc::new(EncodedBatch::encode(EventId::new(prev, 0), events, &LifecycleRules::default()))
     }
 

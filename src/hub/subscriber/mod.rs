@@ -84,7 +84,7 @@ impl SubscriberActor {
             Ok(page) => actor.take_page(page, ctx),
             Err(error) => {
                 log::debug!("a subscriber's read of run {} failed: {error}", actor.run);
-                ctx.run_later(RETRY_AFTER, |actor, ctx| actor.read(ctx));
+                ctx.run_later(RETRY_AFTER, SubscriberActor::read);
             }
         }));
     }
@@ -98,7 +98,12 @@ impl SubscriberActor {
         if let Some(requested) = self.reset_from.take() {
             let oldest = first.map(|e| e.id);
             let reason = super::run::GapReason::Reset;
-            self.outbox.push_control(&Control::Gap(Gap { reason, requested, oldest, missed: None }));
+            self.outbox.push_control(&Control::Gap(Gap {
+                reason,
+                requested,
+                oldest,
+                missed: None,
+            }));
         } else if let Some(first) = first {
             let follows = match (at, first.sequence) {
                 (Some(at), Some(next)) => at.missing_before(next) == Some(0),
@@ -131,7 +136,8 @@ impl SubscriberActor {
                 && oldest.id > cursor
                 && (cursor > EventId::START || first.sequence.is_some())
             {
-                let at = actor.outbox.progress().sequence.or_else(|| Seam::sequence_before_all(cursor));
+                let at =
+                    actor.outbox.progress().sequence.or_else(|| Seam::sequence_before_all(cursor));
                 let gap = Gap::between(cursor, at, oldest.id, first.sequence);
                 actor.outbox.push_control(&Control::Gap(gap));
             }
@@ -181,7 +187,11 @@ impl SubscriberActor {
         let config = &self.core.config.subscribe;
         let now = Instant::now();
         if self.outbox.has_stalled(now, config.stall_timeout) {
-            log::info!("cut a reader of run {} that took nothing for {:?}", self.run, config.stall_timeout);
+            log::info!(
+                "cut a reader of run {} that took nothing for {:?}",
+                self.run,
+                config.stall_timeout
+            );
             return self.close(CloseReason::SlowClient, ctx);
         }
         let next = self.outbox.heartbeat(now, config.heartbeat).min(config.stall_timeout / 4);
@@ -202,7 +212,8 @@ impl Actor for SubscriberActor {
             true => self.read(ctx),
             false => self.end_if_over(ctx),
         }
-        let first = self.core.config.subscribe.heartbeat.min(self.core.config.subscribe.stall_timeout / 4);
+        let first =
+            self.core.config.subscribe.heartbeat.min(self.core.config.subscribe.stall_timeout / 4);
         ctx.run_later(first, Self::watch);
     }
 

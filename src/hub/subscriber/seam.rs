@@ -239,7 +239,9 @@ mod tests {
                     let prev = self.broadcast.saturating_sub(u64::from(back) + 1);
                     self.batch(prev, self.broadcast);
                 }
-                Step::FinishRead { page } if self.reading => self.page(u64::from(page), page % 2 == 0),
+                Step::FinishRead { page } if self.reading => {
+                    self.page(u64::from(page), page % 2 == 0)
+                }
                 Step::Fill => self.waiting |= self.seam.fall_behind(),
                 Step::Room if self.waiting => {
                     self.waiting = false;

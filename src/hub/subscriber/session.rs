@@ -117,7 +117,8 @@ impl Hub {
         };
         let config = &core.config.subscribe;
         let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended };
-        let outbox = Outbox::new(options.filter, options.framing, config.outbox.as_usize(), progress);
+        let outbox =
+            Outbox::new(options.filter, options.framing, config.outbox.as_usize(), progress);
         let outbox = Arc::new(outbox);
         outbox.push_bytes(Bytes::from(format!("retry: {}\n\n", config.retry.as_millis())));
         let actor = start(core, run, &outbox, &known);
@@ -155,7 +156,13 @@ impl Opening {
         };
         if cursor > last {
             let start = EventId::START;
-            return Ok(Self { cursor: start, last, ended: false, doubtful: false, reset_from: Some(cursor) });
+            return Ok(Self {
+                cursor: start,
+                last,
+                ended: false,
+                doubtful: false,
+                reset_from: Some(cursor),
+            });
         }
         if ended && cursor == last && start != Start::Beginning {
             return Err(SubscribeError::Finished);
@@ -174,7 +181,12 @@ impl Opening {
     }
 }
 
-fn start(core: &Arc<Core>, run: &RunId, outbox: &Arc<Outbox>, known: &Opening) -> Addr<SubscriberActor> {
+fn start(
+    core: &Arc<Core>,
+    run: &RunId,
+    outbox: &Arc<Outbox>,
+    known: &Opening,
+) -> Addr<SubscriberActor> {
     let orphan = Arc::clone(outbox);
     let actor = SubscriberActor {
         core: Arc::clone(core),

@@ -39,7 +39,8 @@ pub(super) struct Shard {
 /// `count` shards that share the room there is.
 pub(super) fn shards(count: usize, config: &PublishConfig) -> Vec<Shard> {
     let room = config.queue.as_usize() / count.max(1);
-    let shard = |number| Shard { number, queue: Arc::new(Queue::new(room)), writer: Mutex::new(None) };
+    let shard =
+        |number| Shard { number, queue: Arc::new(Queue::new(room)), writer: Mutex::new(None) };
     (0..count.max(1)).map(shard).collect()
 }
 
@@ -91,7 +92,8 @@ impl Shard {
             pause: FIRST_PAUSE,
             obituary: obituary_of(core, Component::Writer(self.number)),
         };
-        *writer = Some(WriterActor::start_in_arbiter(&core.arbiters.handle(self.number), |_| actor));
+        *writer =
+            Some(WriterActor::start_in_arbiter(&core.arbiters.handle(self.number), |_| actor));
     }
 
     #[cfg(test)]
@@ -146,8 +148,14 @@ impl WriterActor {
         }));
     }
 
-    fn land(&mut self, flight: &Flight, results: Vec<Result<Appended, StoreError>>, ctx: &mut Context<Self>) {
-        let failure = results.iter().find_map(|r| r.as_ref().err().filter(|e| e.is_transient()).cloned());
+    fn land(
+        &mut self,
+        flight: &Flight,
+        results: Vec<Result<Appended, StoreError>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let failure =
+            results.iter().find_map(|r| r.as_ref().err().filter(|e| e.is_transient()).cloned());
         self.queue.settle(flight, results);
         let Some(error) = failure else {
             self.pause = FIRST_PAUSE;
@@ -158,7 +166,7 @@ impl WriterActor {
         if let Some(core) = self.core.upgrade() {
             core.tell_supervisor(StoreSeen(Err(error)));
         }
-        ctx.run_later(self.pause, |actor, ctx| actor.fly(ctx));
+        ctx.run_later(self.pause, WriterActor::fly);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }

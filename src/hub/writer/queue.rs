@@ -49,6 +49,8 @@ struct Leg {
     append: RunAppend,
     replies: Vec<Option<oneshot::Sender<Written>>>,
     bytes: usize,
+    /// Whether the store may have applied it: then it goes again as it is, or not at all.
+    may_be_applied: bool,
 }
 
 /// A batch to send to the store.
@@ -69,9 +71,17 @@ impl Flight {
 /// About what an event takes in memory beside its data.
 const OVERHEAD: usize = 512;
 
+fn size_of_events(events: &[NewEvent]) -> usize {
+    events.iter().map(|new| new.event.data.len() + OVERHEAD).sum()
+}
+
 impl Queue {
     pub(super) fn new(room: usize) -> Self {
-        Self { writer: rand::random(), room, state: Mutex::new(State { next_batch: 1, ..State::default() }) }
+        Self {
+            writer: rand::random(),
+            room,
+            state: Mutex::new(State { next_batch: 1, ..State::default() }),
+        }
     }
 
     /// Takes a publish in. True if the writer may be asleep.
@@ -81,7 +91,7 @@ impl Queue {
         events: Arc<[NewEvent]>,
         reply: Option<oneshot::Sender<Written>>,
     ) -> Result<bool, QueueFull> {
-        let bytes = events.iter().map(|new| new.event.data.len() + OVERHEAD).sum();
+        let bytes = size_of_events(&events);
         let mut state = self.state.lock();
         if state.bytes > 0 && state.bytes + bytes > self.room {
             return Err(QueueFull);
@@ -102,6 +112,12 @@ impl Queue {
     /// The batch under way, if one is: it is to be sent again. Else a new one of what waits.
     pub(super) fn next_flight(&self) -> Option<Flight> {
         let mut state = self.state.lock();
+        if let Some(FlightState { mut legs }) = state.flight.take() {
+            // Whoever gave up since the last attempt was told that it failed.
+            let given_up: Vec<Leg> = legs.extract_if(.., |leg| !leg.is_wanted()).collect();
+            state.bytes -= given_up.iter().map(|leg| leg.bytes).sum::<usize>();
+            state.flight = (!legs.is_empty()).then_some(FlightState { legs });
+        }
         if state.flight.is_none() {
             state.flight = self.gather(&mut state);
         }
@@ -114,7 +130,8 @@ impl Queue {
         let mut places: HashMap<RunId, usize> = HashMap::new();
         let (mut events, mut bytes) = (0, 0);
         while let Some(next) = state.waiting.front() {
-            let full = events + next.events.len() > BATCH_EVENTS || bytes + next.bytes > BATCH_BYTES;
+            let full =
+                events + next.events.len() > BATCH_EVENTS || bytes + next.bytes > BATCH_BYTES;
             if events > 0 && full {
                 break;
             }
@@ -130,7 +147,7 @@ impl Queue {
                 let token = BatchToken { writer: self.writer, batch: state.next_batch };
                 state.next_batch += 1;
                 let append = RunAppend { run: pending.run, token, publishes: Vec::new() };
-                legs.push(Leg { append, replies: Vec::new(), bytes: 0 });
+                legs.push(Leg { append, replies: Vec::new(), bytes: 0, may_be_applied: false });
                 legs.len() - 1
             });
             let leg = &mut legs[place];
@@ -141,16 +158,19 @@ impl Queue {
         (!legs.is_empty()).then_some(FlightState { legs })
     }
 
-    /// Tells those who wait what became of their publishes. Appends that the store did not take stay
-    /// under way while anybody still waits for them, or nobody was ever going to.
+    /// Tells those who wait what became of their publishes. What the store surely did not take waits
+    /// again, at the front; what it may have taken stays under way, to be sent again under its name.
     pub(super) fn settle(&self, flight: &Flight, results: Vec<Result<Appended, StoreError>>) {
         let mut state = self.state.lock();
         let Some(FlightState { legs }) = state.flight.take() else { return };
         debug_assert_eq!(legs.len(), flight.legs.len());
-        let mut again = Vec::new();
-        for (leg, result) in legs.into_iter().zip(results) {
+        let (mut again, mut back) = (Vec::new(), Vec::new());
+        for (mut leg, result) in legs.into_iter().zip(results) {
             match result {
-                Err(error) if error.is_transient() && leg.is_wanted() => again.push(leg),
+                Err(error) if error.is_transient() => {
+                    leg.may_be_applied |= error.outcome_is_unknown();
+                    if leg.may_be_applied { &mut again } else { &mut back }.push(leg);
+                }
                 Err(error) => {
                     state.bytes -= leg.bytes;
                     for reply in leg.replies.into_iter().flatten() {
@@ -169,11 +189,23 @@ impl Queue {
                 Ok(Appended::Already) => state.bytes -= leg.bytes,
             }
         }
+        for pending in back.into_iter().flat_map(Leg::into_waiting).rev().collect::<Vec<_>>() {
+            state.waiting.push_front(pending);
+        }
         state.flight = (!again.is_empty()).then_some(FlightState { legs: again });
     }
 }
 
 impl Leg {
+    fn into_waiting(self) -> Vec<Pending> {
+        let RunAppend { run, publishes, .. } = self.append;
+        let pending = |(events, reply): (Arc<[NewEvent]>, _)| {
+            let bytes = size_of_events(&events);
+            Pending { run: run.clone(), events, bytes, reply }
+        };
+        publishes.into_iter().zip(self.replies).map(pending).collect()
+    }
+
     fn is_wanted(&self) -> bool {
         self.replies.iter().any(|reply| reply.as_ref().is_none_or(|reply| !reply.is_closed()))
     }
@@ -206,12 +238,16 @@ mod tests {
         assert_eq!(queue.push(&a, publish(&a, 2), None), Ok(false));
         assert_eq!(queue.push(&a, publish(&a, 900), None), Ok(false));
         let flight = queue.next_flight().unwrap();
-        let sizes: Vec<_> = flight.legs.iter().map(|l| (l.run.as_str(), l.publishes.len())).collect();
+        let sizes: Vec<_> =
+            flight.legs.iter().map(|l| (l.run.as_str(), l.publishes.len())).collect();
         assert_eq!(sizes, [("a", 2), ("b", 1)]);
-        queue.settle(&flight, vec![
-            Ok(Appended::Now(vec![stored(1), stored(2)])),
-            Ok(Appended::Now(vec![stored(600)])),
-        ]);
+        queue.settle(
+            &flight,
+            vec![
+                Ok(Appended::Now(vec![stored(1), stored(2)])),
+                Ok(Appended::Now(vec![stored(600)])),
+            ],
+        );
         assert_eq!(queue.next_flight().unwrap().events(), 900);
     }
 
@@ -226,6 +262,23 @@ mod tests {
         queue.settle(&second, vec![Ok(Appended::Now(vec![stored(1)]))]);
         assert!(queue.next_flight().is_none());
         assert_eq!(queue.state.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_batch_that_was_refused_waits_again_in_its_order() {
+        let (queue, run) = (Queue::new(1 << 20), RunId::parse("a").unwrap());
+        let (reply, outcome) = oneshot::channel();
+        queue.push(&run, publish(&run, 1), Some(reply)).unwrap();
+        queue.push(&run, publish(&run, 2), None).unwrap();
+        let first = queue.next_flight().unwrap();
+        queue.push(&run, publish(&run, 3), None).unwrap();
+        queue.settle(&first, vec![Err(StoreError::Refused { reason: String::new() })]);
+        drop(outcome);
+        let second = queue.next_flight().unwrap();
+        let sizes: Vec<_> = second.legs[0].publishes.iter().map(|p| p.len()).collect();
+        assert_eq!(sizes, [2, 3]);
+        queue.settle(&second, vec![Ok(Appended::Now(vec![stored(2), stored(3)]))]);
+        assert_eq!((queue.waiting(), queue.state.lock().bytes), (0, 0));
     }
 
     #[test]

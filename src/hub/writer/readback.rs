@@ -1,9 +1,7 @@
 //! Reads back where the events of a batch are that was applied by an attempt nobody heard back from.
 
 use crate::event::{EventId, EventKey, Sequence};
-use crate::store::{
-    LogStore, Order, Placed, PublishOutcome, RangeRequest, RunAppend, StoreError,
-};
+use crate::store::{LogStore, Order, Placed, PublishOutcome, RangeRequest, RunAppend, StoreError};
 use std::collections::HashMap;
 
 /// How many of the newest events are looked through.
@@ -34,11 +32,10 @@ pub(super) async fn places(
             Some(Placed { id, sequence, duplicate: false })
         });
         let missing = publish.iter().position(|new| !found.contains_key(&new.key));
-        placed.collect::<Option<Vec<_>>>().map(PublishOutcome::Stored).map_or_else(
-            // Not stored although its batch was applied: the publish as a whole was refused.
-            || PublishOutcome::KeyReused { index: missing.unwrap_or(0) },
-            |stored| stored,
-        )
+        placed
+            .collect::<Option<Vec<_>>>()
+            .map(PublishOutcome::Stored)
+            .unwrap_or_else(|| PublishOutcome::KeyReused { index: missing.unwrap_or(0) })
     };
     Ok(append.publishes.iter().map(outcome).collect())
 }

@@ -119,7 +119,8 @@ mod tests {
         let run = RunId::parse("7").unwrap();
         let json = r#"{"type":"a.b","source":{"x":1},"event_id":"k","correlation_id":"c","trace_id":"t",
             "session_id":"s","conversation_id":"v","message_id":"m","priority":"low","tags":[],"metadata":{}}"#;
-        let event = parse_event(&run, json, Timestamp::from_ms(5), EventLimits { max_data: 100 }).unwrap();
+        let event =
+            parse_event(&run, json, Timestamp::from_ms(5), EventLimits { max_data: 100 }).unwrap();
         let mut count = 0;
         encode_entry(&event, |name, _| {
             count += 1;

@@ -4,13 +4,16 @@
 use super::super::key_window::{Found, KeyWindow};
 use super::super::ledger::Ledger;
 use super::super::{
-    Appended, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreRules, as_ms,
+    Appended, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreRules,
+    as_ms,
 };
 use super::{codec, keys};
 use crate::config::{EmbeddedConfig, Sync};
 use crate::event::{EventId, RunId, RunStatus, Sequence};
 use fjall::config::BlockSizePolicy;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
+};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,7 +126,11 @@ impl Engine {
     }
 
     /// Appends everything in one commit. After an error the engine must be opened anew.
-    pub(super) fn append(&mut self, appends: &[RunAppend], now: u64) -> fjall::Result<Vec<Appended>> {
+    pub(super) fn append(
+        &mut self,
+        appends: &[RunAppend],
+        now: u64,
+    ) -> fjall::Result<Vec<Appended>> {
         let mut batch = self.db.batch().durability(Some(self.durability));
         self.forget_old_keys(&mut batch, now);
         let mut touched = HashSet::new();
@@ -163,7 +170,9 @@ impl Engine {
         if ledger.has_expired(now) && ledger.length() > 0 {
             // What has expired must not come back with what is new.
             let (number, first) = (ledger.number, ledger.first_id());
-            for item in self.events.range(keys::event(number, first)..=keys::event(number, EventId::MAX)) {
+            for item in
+                self.events.range(keys::event(number, first)..=keys::event(number, EventId::MAX))
+            {
                 batch.remove(&self.events, item.key()?);
             }
             ledger.emptied();
@@ -174,15 +183,22 @@ impl Engine {
         let mut outcomes = Vec::with_capacity(append.publishes.len());
         for publish in &append.publishes {
             let (events, window) = (&self.events, &self.window);
-            outcomes.push(ledger.place(publish, now, &self.rules, &mut self.keys, |new, placed| {
-                let value = codec::encode_event(&new.event, placed.sequence);
-                batch.insert(events, keys::event(number, placed.id), value);
-                if new.key_is_given {
-                    let found = Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
-                    let key = keys::window(number, new.key.as_str());
-                    batch.insert(window, key, codec::encode_found(now, found));
-                }
-            }));
+            outcomes.push(ledger.place(
+                publish,
+                now,
+                &self.rules,
+                &mut self.keys,
+                |new, placed| {
+                    let value = codec::encode_event(&new.event, placed.sequence);
+                    batch.insert(events, keys::event(number, placed.id), value);
+                    if new.key_is_given {
+                        let found =
+                            Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
+                        let key = keys::window(number, new.key.as_str());
+                        batch.insert(window, key, codec::encode_found(now, found));
+                    }
+                },
+            ));
         }
         ledger.applied(append.token);
         self.activity.insert((ledger.updated_ms, append.run.clone()));
@@ -214,8 +230,7 @@ impl Engine {
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
         let from = keys::event(ledger.number, ledger.first_id());
         let mut oldest = self.events.range(from..=keys::event(ledger.number, EventId::MAX));
-        let mut removed = 0;
-        for item in oldest.by_ref() {
+        for (removed, item) in (0..).zip(oldest.by_ref()) {
             let key = item.key()?;
             if removed == excess {
                 if let Some(id) = keys::id_of_event(&key) {
@@ -224,14 +239,18 @@ impl Engine {
                 break;
             }
             batch.remove(&self.events, key);
-            removed += 1;
         }
         drop(oldest);
         self.write_ledger(&mut batch, run);
         batch.commit()
     }
 
-    pub(super) fn range(&self, run: &RunId, request: RangeRequest, now: u64) -> fjall::Result<Page> {
+    pub(super) fn range(
+        &self,
+        run: &RunId,
+        request: RangeRequest,
+        now: u64,
+    ) -> fjall::Result<Page> {
         let mut page = Page::default();
         let Some(ledger) = self.ledgers.get(run).filter(|ledger| !ledger.has_expired(now)) else {
             return Ok(page);
@@ -242,7 +261,8 @@ impl Engine {
             return Ok(page);
         }
         let number = ledger.number;
-        let range = self.events.range(keys::event(number, start)..=keys::event(number, request.end));
+        let range =
+            self.events.range(keys::event(number, start)..=keys::event(number, request.end));
         let mut bytes = 0;
         let mut take = |item: fjall::Guard| -> fjall::Result<bool> {
             if page.events.len() >= request.limit || bytes >= request.enough_bytes {
@@ -356,7 +376,9 @@ impl Engine {
         let expired: Vec<RunId> = self
             .ledgers
             .iter()
-            .filter(|(_, l)| l.has_expired(now) && (l.length() > 0 || l.is_forgotten(now, &self.rules)))
+            .filter(|(_, l)| {
+                l.has_expired(now) && (l.length() > 0 || l.is_forgotten(now, &self.rules))
+            })
             .map(|(run, _)| run.clone())
             .collect();
         let mut removed = 0;

@@ -11,8 +11,8 @@ mod worker;
 
 use super::follow::{Wakers, follow};
 use super::{
-    Answer, Appended, LogStore, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreError,
-    StoreRules, StoreStatus, Tail,
+    Answer, Appended, LogStore, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage,
+    StoreError, StoreRules, StoreStatus, Tail,
 };
 use crate::config::EmbeddedConfig;
 use crate::event::{EventId, RunId, RunStatus};
@@ -60,7 +60,11 @@ struct Handle {
 
 impl EmbeddedStore {
     /// Opens or makes the store in a folder.
-    pub fn open(path: &Path, rules: StoreRules, config: &EmbeddedConfig) -> Result<Self, OpenError> {
+    pub fn open(
+        path: &Path,
+        rules: StoreRules,
+        config: &EmbeddedConfig,
+    ) -> Result<Self, OpenError> {
         let failed = |reason: String| OpenError::Failed { path: path.into(), reason };
         make_private_folder(path).map_err(|e| failed(e.to_string()))?;
         let settings = engine::Settings { path: path.join("store"), rules, config: config.clone() };
@@ -70,7 +74,8 @@ impl EmbeddedStore {
         })?;
         let (wakers, trouble) = (Arc::new(Wakers::default()), Arc::new(Mutex::new(None)));
         let (commands, inbox) = std::sync::mpsc::channel();
-        let worker = worker::Worker::new(settings, engine, Arc::clone(&wakers), Arc::clone(&trouble));
+        let worker =
+            worker::Worker::new(settings, engine, Arc::clone(&wakers), Arc::clone(&trouble));
         let worker = std::thread::Builder::new()
             .name("runhub-store".to_owned())
             .spawn(move || worker.work(&inbox))
@@ -170,7 +175,8 @@ impl LogStore for EmbeddedStore {
     }
 
     fn status(&self) -> StoreStatus {
-        let (place, trouble) = (self.handle.path.display().to_string(), self.handle.trouble.lock().clone());
+        let (place, trouble) =
+            (self.handle.path.display().to_string(), self.handle.trouble.lock().clone());
         StoreStatus { kind: "embedded", place, trouble }
     }
 }

@@ -134,7 +134,9 @@ impl Worker {
             Command::Range(run, request, reply) => {
                 drop(reply.send(self.with(|engine| engine.range(&run, request, now))));
             }
-            Command::Run(run, reply) => drop(reply.send(self.with(|engine| Ok(engine.run(&run, now))))),
+            Command::Run(run, reply) => {
+                drop(reply.send(self.with(|engine| Ok(engine.run(&run, now)))))
+            }
             Command::Runs { after, limit, status, reply } => {
                 let page = self.with(|engine| Ok(engine.runs(after.as_ref(), limit, status, now)));
                 drop(reply.send(page));
@@ -166,7 +168,10 @@ impl Worker {
 
     /// Uses the database, opening it first where it is closed. After a failure it is closed: what is in
     /// memory, and what the database believes to be on the disk, may both be wrong.
-    fn with<T>(&mut self, work: impl FnOnce(&mut Engine) -> fjall::Result<T>) -> Result<T, StoreError> {
+    fn with<T>(
+        &mut self,
+        work: impl FnOnce(&mut Engine) -> fjall::Result<T>,
+    ) -> Result<T, StoreError> {
         let engine = match &mut self.engine {
             Some(engine) => engine,
             closed => {

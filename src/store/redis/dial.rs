@@ -4,7 +4,9 @@
 use crate::config::{RedisConfig, RedisUrl};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Value,
+};
 use std::time::Duration;
 
 /// The URL cannot be used.
@@ -43,7 +45,9 @@ impl Dialer {
                 invalid("expected redis-sentinel://[user:password@]host:port,host:port/master_name")
             })?
         } else if text.starts_with("redis-cluster://") {
-            return Err(invalid("Redis Cluster is not supported yet; use a single server or sentinels"));
+            return Err(invalid(
+                "Redis Cluster is not supported yet; use a single server or sentinels",
+            ));
         } else {
             // The driver's own words may hold the URL, and so a password.
             let info = text.into_connection_info().map_err(|_| {
@@ -55,7 +59,10 @@ impl Dialer {
     }
 
     /// Connects to the server that takes writes. The error is for operators and holds no secret.
-    pub(super) async fn dial(&self, response_timeout: Duration) -> Result<MultiplexedConnection, String> {
+    pub(super) async fn dial(
+        &self,
+        response_timeout: Duration,
+    ) -> Result<MultiplexedConnection, String> {
         match &self.place {
             Place::Server(info) => self.open(info, response_timeout).await,
             Place::Sentinels { sentinels, master, server } => {
@@ -74,7 +81,11 @@ impl Dialer {
         }
     }
 
-    async fn ask_sentinel(&self, info: &ConnectionInfo, master: &str) -> Result<ConnectionAddr, String> {
+    async fn ask_sentinel(
+        &self,
+        info: &ConnectionInfo,
+        master: &str,
+    ) -> Result<ConnectionAddr, String> {
         let mut connection = self.connect(info, self.connect_timeout).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
@@ -115,10 +126,16 @@ impl Dialer {
 async fn vet(connection: &mut MultiplexedConnection) -> Result<(), String> {
     let mut questions = redis::pipe();
     questions.cmd("PING").cmd("ROLE").cmd("INFO").arg("server");
-    let answers = connection.send_packed_commands(&questions, 0, 3).await.map_err(|e| describe(&e))?;
-    let [ping, role, info] = answers.try_into().map_err(|_| "the server speaks another protocol")?;
+    let answers =
+        connection.send_packed_commands(&questions, 0, 3).await.map_err(|e| describe(&e))?;
+    let [ping, role, info] =
+        answers.try_into().map_err(|_| "the server speaks another protocol")?;
     if let Value::ServerError(e) = ping {
-        return Err(format!("the server answered {} {}", e.code(), e.details().unwrap_or_default()));
+        return Err(format!(
+            "the server answered {} {}",
+            e.code(),
+            e.details().unwrap_or_default()
+        ));
     }
     // Rights to ask these two may be missing; then the first write tells.
     if let Value::Array(role) = role
@@ -143,10 +160,8 @@ fn with_tcp(info: ConnectionInfo) -> ConnectionInfo {
         .with_time(Duration::from_secs(1))
         .with_interval(Duration::from_secs(1))
         .with_retries(2);
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive)
-        .set_user_timeout(SILENCE);
+    let tcp =
+        TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(SILENCE);
     info.set_tcp_settings(tcp)
 }
 
@@ -165,7 +180,8 @@ fn sentinels(rest: &str) -> Option<Place> {
         let host = if host.contains(':') { host.to_owned() } else { format!("{host}:26379") };
         format!("redis://{host}/").into_connection_info().map(with_tcp).ok()
     });
-    let server = format!("redis://{credentials}placeholder:6379/{db}").into_connection_info().ok()?;
+    let server =
+        format!("redis://{credentials}placeholder:6379/{db}").into_connection_info().ok()?;
     let fits = !master.is_empty() && !hosts.is_empty();
     fits.then_some(())?;
     Some(Place::Sentinels {
@@ -181,7 +197,9 @@ pub(super) fn describe(error: &redis::RedisError) -> String {
         (redis::ErrorKind::AuthenticationFailed, _) => {
             "the server refused the user name or password, or has too many clients".to_owned()
         }
-        (_, Some(code)) => format!("the server answered {code} {}", error.detail().unwrap_or_default()),
+        (_, Some(code)) => {
+            format!("the server answered {code} {}", error.detail().unwrap_or_default())
+        }
         _ => error.to_string(),
     }
 }

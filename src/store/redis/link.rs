@@ -11,7 +11,7 @@ use redis::{Cmd, Pipeline, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Pauses between dials: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -30,6 +30,8 @@ struct Shared {
     timeout: Duration,
     state: Mutex<State>,
     down: Notify,
+    /// Turns true when the first dial has ended, either way.
+    dialled: watch::Sender<bool>,
 }
 
 enum State {
@@ -47,8 +49,15 @@ impl Link {
         runtime: &Handle,
     ) -> Self {
         let state = State::Down { generation: 0, reason: "not connected yet".to_owned() };
-        let shared =
-            Shared { name, dialer, scripts, timeout, state: Mutex::new(state), down: Notify::new() };
+        let shared = Shared {
+            name,
+            dialer,
+            scripts,
+            timeout,
+            state: Mutex::new(state),
+            down: Notify::new(),
+            dialled: watch::Sender::new(false),
+        };
         let link = Self { shared: Arc::new(shared) };
         // Ends when the runtime does, with the store.
         runtime.spawn(keep_dialling(Arc::clone(&link.shared)));
@@ -65,6 +74,10 @@ impl Link {
 
     /// Sends commands together; one reply each, in order, where a server's error is a reply too.
     pub(super) async fn pipeline(&self, commands: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        if !*self.shared.dialled.borrow() {
+            // At the start nothing is known yet; the dial has a time limit of its own.
+            drop(self.shared.dialled.subscribe().wait_for(|dialled| *dialled).await);
+        }
         let (generation, mut connection) = match &*self.shared.state.lock() {
             State::Up { generation, connection } => (*generation, connection.clone()),
             State::Down { reason, .. } => {
@@ -75,7 +88,9 @@ impl Link {
         match sent.await {
             Ok(replies) => {
                 let lost = |reply: &Value| match reply {
-                    Value::ServerError(e) => is_of_the_wrong_server(e.code()).then(|| e.code().to_owned()),
+                    Value::ServerError(e) => {
+                        is_of_the_wrong_server(e.code()).then(|| e.code().to_owned())
+                    }
                     _ => None,
                 };
                 if let Some(code) = replies.iter().find_map(lost) {
@@ -177,10 +192,12 @@ async fn keep_dialling(shared: Arc<Shared>) {
                 log::info!("connected to Redis ({})", shared.name);
                 let generation = generation + 1;
                 *shared.state.lock() = State::Up { generation, connection };
+                shared.dialled.send_replace(true);
                 pause = FIRST_PAUSE;
             }
             Err(reason) => {
                 shared.still_down(generation, reason);
+                shared.dialled.send_replace(true);
                 tokio::time::sleep(jittered(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

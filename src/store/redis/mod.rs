@@ -15,8 +15,8 @@ mod scripts;
 pub use dial::InvalidUrl;
 
 use super::{
-    Answer, Appended, LogStore, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage,
-    StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
+    Answer, Appended, LogStore, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor,
+    RunsPage, StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
 };
 use crate::config::{RedisConfig, RedisUrl};
 use crate::event::entry::encode_entry;
@@ -72,7 +72,11 @@ const SWEEP_RUNS: usize = 500;
 
 impl RedisStore {
     /// A store that connects in the background, and again whenever it has to.
-    pub fn start(url: &RedisUrl, rules: StoreRules, config: &RedisConfig) -> Result<Self, SetupError> {
+    pub fn start(
+        url: &RedisUrl,
+        rules: StoreRules,
+        config: &RedisConfig,
+    ) -> Result<Self, SetupError> {
         let dialer = Dialer::new(url, config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -137,7 +141,9 @@ impl RedisStore {
             for new in publish.iter() {
                 let status = rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
                 let mut arguments = 0_usize;
-                encode_entry(&new.event, |name, _| arguments += if name == "timestamp" { 1 } else { 2 });
+                encode_entry(&new.event, |name, _| {
+                    arguments += if name == "timestamp" { 1 } else { 2 }
+                });
                 call.arg(if new.key_is_given { "1" } else { "0" })
                     .arg(new.key.as_str())
                     .arg(format!("{:x}", new.digest))
@@ -179,7 +185,8 @@ impl RedisStore {
             let count = match page.events.len() {
                 0 => wanted.min(FIRST_READ),
                 // At most as many as will do if the next ones are like the last ones.
-                read => wanted.min((request.enough_bytes.saturating_sub(bytes) * read / bytes.max(1)).max(1)),
+                read => wanted
+                    .min((request.enough_bytes.saturating_sub(bytes) * read / bytes.max(1)).max(1)),
             };
             let mut command = match request.order {
                 Order::Ascending => redis::cmd("XRANGE"),
@@ -234,14 +241,24 @@ impl RedisStore {
     /// Members of the list of runs from a place on, newest activity first, with their scores.
     async fn listed(&self, offset: usize, newest: u64) -> Result<Vec<(u64, RunId)>, StoreError> {
         let mut command = redis::cmd("ZREVRANGEBYSCORE");
-        command.arg(RUNS).arg(newest).arg("-inf").arg("WITHSCORES").arg("LIMIT").arg(offset).arg(LIST_SCAN);
+        command
+            .arg(RUNS)
+            .arg(newest)
+            .arg("-inf")
+            .arg("WITHSCORES")
+            .arg("LIMIT")
+            .arg(offset)
+            .arg(LIST_SCAN);
         let members = reply::items(self.inner.reads.command(command).await?)?;
         let pairs = members.chunks_exact(2).map(|pair| {
             let score: f64 = reply::text(&pair[1])?.parse().map_err(|_| odd("expected a score"))?;
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
             let score = score as u64;
             // Names that are no run ids are not ours.
-            Ok(reply::text(&pair[0]).ok().and_then(|text| RunId::parse(text).ok()).map(|run| (score, run)))
+            Ok(reply::text(&pair[0])
+                .ok()
+                .and_then(|text| RunId::parse(text).ok())
+                .map(|run| (score, run)))
         });
         pairs.filter_map(Result::transpose).collect()
     }

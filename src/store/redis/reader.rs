@@ -99,8 +99,7 @@ impl Readers {
     pub(super) fn tail(&self, run: RunId, key: String, after: EventId) -> Tail {
         let reader = self.choose(&key);
         let (sink, inbox) = mpsc::channel(ROOM);
-        let entry =
-            Entry { run, key, position: after, sink, waits_for_room: false, broken: false };
+        let entry = Entry { run, key, position: after, sink, waits_for_room: false, broken: false };
         let number = {
             let mut roster = reader.roster.lock();
             roster.next += 1;
@@ -127,7 +126,8 @@ impl Readers {
             let reads_it = roster.entries.values().any(|e| e.key == key && !e.sink.is_closed());
             (!reads_it).then_some(roster.entries.len())
         };
-        let least = readers.iter().filter_map(|r| Some((load(r)?, r))).min_by_key(|(load, _)| *load);
+        let least =
+            readers.iter().filter_map(|r| Some((load(r)?, r))).min_by_key(|(load, _)| *load);
         match least {
             Some((load, reader)) if load < RUNS_A_READER || readers.len() >= self.most => {
                 Arc::clone(reader)
@@ -162,7 +162,10 @@ impl Seat {
             return;
         }
         let mut roster = self.reader.roster.lock();
-        let waited = roster.entries.get_mut(&self.number).is_some_and(|e| std::mem::take(&mut e.waits_for_room));
+        let waited = roster
+            .entries
+            .get_mut(&self.number)
+            .is_some_and(|e| std::mem::take(&mut e.waits_for_room));
         if waited {
             roster.wanted += 1;
             drop(roster);
@@ -307,10 +310,13 @@ impl Reader {
         check_at: &mut Instant,
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        let no_answer = |e: redis::RedisError| StoreError::NoAnswer { reason: super::dial::describe(&e) };
+        let no_answer =
+            |e: redis::RedisError| StoreError::NoAnswer { reason: super::dial::describe(&e) };
         // The reply's own time limit runs on the wall; this one is ours and monotonic.
-        let sent = tokio::time::timeout(BLOCK + GRACE, connection.send_packed_command(&read.command));
-        let reply = sent.await.map_err(|_| StoreError::NoAnswer { reason: "no reply in time".into() })?;
+        let sent =
+            tokio::time::timeout(BLOCK + GRACE, connection.send_packed_command(&read.command));
+        let reply =
+            sent.await.map_err(|_| StoreError::NoAnswer { reason: "no reply in time".into() })?;
         match checked(reply.map_err(no_answer)?) {
             Ok(Value::Nil) => {}
             Ok(reply) => self.hand_over(read, reply)?,
@@ -372,9 +378,10 @@ impl Reader {
             call
         };
         let send = async |connection: &mut MultiplexedConnection, call: redis::Cmd| {
-            connection.send_packed_command(&call).await.map_err(|e| StoreError::NoAnswer {
-                reason: super::dial::describe(&e),
-            })
+            connection
+                .send_packed_command(&call)
+                .await
+                .map_err(|e| StoreError::NoAnswer { reason: super::dial::describe(&e) })
         };
         let mut reply = send(connection, call("EVALSHA", &script.hash)).await?;
         if matches!(&reply, Value::ServerError(e) if e.code() == "NOSCRIPT") {
@@ -384,7 +391,10 @@ impl Reader {
             let head = EventId::parse(reply::text(&head)?).unwrap_or(EventId::START);
             let mut roster = self.roster.lock();
             let Some(entry) = roster.entries.get_mut(number) else { continue };
-            if head < *seen && entry.position == *seen && entry.sink.try_send(TailItem::Reset).is_ok() {
+            if head < *seen
+                && entry.position == *seen
+                && entry.sink.try_send(TailItem::Reset).is_ok()
+            {
                 entry.position = EventId::START;
             }
         }
@@ -400,7 +410,8 @@ impl Reader {
             types.cmd("TYPE").arg(key);
         }
         let replies = connection.send_packed_commands(&types, 0, keys.len()).await;
-        let replies = replies.map_err(|e| StoreError::NoAnswer { reason: super::dial::describe(&e) })?;
+        let replies =
+            replies.map_err(|e| StoreError::NoAnswer { reason: super::dial::describe(&e) })?;
         let mut roster = self.roster.lock();
         for ((number, _), kind) in keys.iter().zip(replies) {
             let fits = matches!(reply::text(&kind), Ok("stream" | "none"));

@@ -50,7 +50,9 @@ pub(super) fn events(run: &RunId, entries: Value) -> Result<Vec<StoredEvent>, St
         let Value::Array(parts) = entry else { return Err(odd("expected an entry")) };
         let [entry_id, fields] = parts.as_slice() else { return Err(odd("expected an entry")) };
         let Value::Array(fields) = fields else { continue };
-        let pairs = fields.chunks_exact(2).filter_map(|pair| Some((bytes(&pair[0]).ok()?, bytes(&pair[1]).ok()?)));
+        let pairs = fields
+            .chunks_exact(2)
+            .filter_map(|pair| Some((bytes(&pair[0]).ok()?, bytes(&pair[1]).ok()?)));
         events.push(decode_entry(run, id(entry_id)?, pairs));
     }
     Ok(events)
@@ -79,7 +81,9 @@ fn outcome(value: Value) -> Result<PublishOutcome, StoreError> {
         }
         Some((Value::Int(1), [index])) => {
             let index = number(index)?.and_then(|i| usize::try_from(i).ok());
-            index.map(|index| PublishOutcome::KeyReused { index }).ok_or_else(|| odd("expected an index"))
+            index
+                .map(|index| PublishOutcome::KeyReused { index })
+                .ok_or_else(|| odd("expected an index"))
         }
         _ => Err(odd("expected an outcome")),
     }

@@ -1,0 +1,75 @@
+//! The commands. Each has a file; exit codes are 0 for success, 1 for a failure, 2 for wrong words or a
+//! wrong configuration.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
+
+mod client;
+mod publish;
+mod serve;
+mod sse;
+mod tail;
+
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The event hub for agent runs: publish, store, follow live, resume, replay.
+#[derive(Parser)]
+#[command(name = "runhub", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub (the default).
+    Serve(serve::ServeArgs),
+    /// Publish one event to a run.
+    Publish(publish::PublishArgs),
+    /// Follow a run; goes on after a lost connection.
+    Tail(tail::TailArgs),
+}
+
+/// Which hub a command talks to.
+#[derive(Args)]
+struct Target {
+    /// The hub's address.
+    #[arg(long, env = "RUNHUB_URL", default_value = "http://127.0.0.1:8082")]
+    url: String,
+}
+
+/// Why a command failed, in one line.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 1.
+    Failed(String),
+    /// Exit code 2.
+    Usage(String),
+}
+
+/// Runs the command that the process was called with.
+pub fn run() -> ExitCode {
+    // A missing file is usual; a broken one is not worth stopping for, and may hold secrets.
+    if let Err(error) = dotenvy::dotenv()
+        && !error.not_found()
+    {
+        eprintln!(
+            "runhub: .env could not be read as a whole; what stands before the fault was taken"
+        );
+    }
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => serve::run(&cli.serve),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Publish(args)) => publish::run(&args),
+        Some(Command::Tail(args)) => tail::run(&args),
+    };
+    let (code, message) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => (1, message),
+        Err(Failure::Usage(message)) => (2, message),
+    };
+    eprintln!("runhub: {}", crate::telemetry::log::one_line(&message));
+    ExitCode::from(code)
+}

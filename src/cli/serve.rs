@@ -1,0 +1,143 @@
+//! `runhub serve`: runs the hub until it is told to stop.
+
+use super::Failure;
+use crate::config::{self, Config};
+use crate::hub::Hub;
+use crate::store::embedded::EmbeddedStore;
+use crate::store::redis::RedisStore;
+use crate::store::{LogStore, StoreRules};
+use crate::telemetry::{log as logging, metrics};
+use crate::web::{self, App, Server};
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Args, Clone)]
+pub(super) struct ServeArgs {
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    bind: Option<String>,
+    /// Redis to store in, such as redis://127.0.0.1:6379; without it the embedded store is used.
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
+    /// Folder of the embedded store.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// Configuration file; config/runhub.toml is read where it is there and no other is named.
+    #[arg(long, env = "RUNHUB_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A stop takes no longer than this, whatever is configured.
+const LONGEST_STOP: Duration = Duration::from_millis(9500);
+
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let config = load(args)?;
+    logging::init(&config.log.level);
+    let metrics = metrics::install()
+        .map_err(|e| Failure::Failed(format!("cannot start the metrics: {e}")))?;
+    raise_file_limit();
+    let listener = web::bind(config.server.bind)
+        .and_then(|listener| Ok((listener.local_addr()?, listener)))
+        .map_err(|e| Failure::Failed(format!("cannot listen on {}: {e}", config.server.bind)));
+    let (address, listener) = listener?;
+    let store = open_store(&config)?;
+    announce(address, &config, &*store);
+    let system = actix::System::new();
+    system.block_on(async move {
+        let hub = Hub::start(config.clone(), store);
+        let app = App { hub: hub.clone(), metrics: Some(metrics.clone()) };
+        let (server, running) = Server::start(listener, app, &config)
+            .map_err(|e| Failure::Failed(format!("cannot serve on {address}: {e}")))?;
+        let running = actix::spawn(running);
+        actix::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(5));
+            loop {
+                tick.tick().await;
+                metrics.run_upkeep();
+            }
+        });
+        let failed = |e: std::io::Error| Failure::Failed(format!("cannot wait for signals: {e}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        log::info!("stopping");
+        let limit = config.server.shutdown_timeout.min(LONGEST_STOP);
+        let stop = async {
+            // Half for what waits to be stored; the rest for the answers under way.
+            hub.close(limit / 2).await;
+            server.stop().await;
+            drop(running.await);
+        };
+        tokio::select! {
+            () = stop => log::info!("stopped"),
+            () = tokio::time::sleep(limit) => log::warn!("stopped with connections still open"),
+            _ = interrupt.recv() => log::warn!("stopped at once"),
+        }
+        Ok(())
+    })
+}
+
+fn load(args: &ServeArgs) -> Result<Config, Failure> {
+    let flags = [
+        ("bind", "server", "bind", args.bind.as_deref()),
+        ("redis-url", "redis", "url", args.redis_url.as_deref()),
+        ("data-dir", "server", "data_dir", args.data_dir.as_deref()),
+    ];
+    let flags: Vec<_> = flags.into_iter().filter_map(|(f, s, k, v)| Some((f, s, k, v?))).collect();
+    // Names and values that are not Unicode are none of ours.
+    let variables = std::env::vars_os()
+        .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+    config::load(args.config.as_deref(), variables, &flags)
+        .map_err(|e| Failure::Usage(e.to_string()))
+}
+
+/// The store that the configuration names. A Redis that is away is no failure; a bad URL is.
+fn open_store(config: &Config) -> Result<Arc<dyn LogStore>, Failure> {
+    let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
+    match &config.redis.url {
+        Some(url) => match RedisStore::start(url, rules, &config.redis) {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(e) => Err(Failure::Usage(e.to_string())),
+        },
+        None => match EmbeddedStore::open(&config.server.data_dir, rules, &config.embedded) {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(e) => Err(Failure::Failed(e.to_string())),
+        },
+    }
+}
+
+fn announce(address: SocketAddr, config: &Config, store: &dyn LogStore) {
+    let base = format!("http://{address}");
+    eprintln!("runhub {} listening on {base}", env!("CARGO_PKG_VERSION"));
+    match &config.redis.url {
+        Some(url) => eprintln!("store: Redis at {url}"),
+        None => eprintln!(
+            "store: embedded in {} (set REDIS_URL to use Redis)",
+            crate::telemetry::log::one_line(&store.status().place)
+        ),
+    }
+    eprintln!("follow a run:     curl -N {base}/runs/demo/events/stream");
+    eprintln!(
+        "publish an event: curl -d '{{\"type\":\"llm.stream\",\"data\":{{\"content\":\"hi\"}}}}' {base}/runs/demo/events"
+    );
+}
+
+/// Ten thousand readers are ten thousand descriptors.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < 4096 => {
+            log::warn!(
+                "only {limit} files may be open at once; raise it (ulimit -n) for many readers"
+            );
+        }
+        Ok(_) => {}
+        Err(e) => log::warn!("cannot raise the limit of open files: {e}"),
+    }
+}

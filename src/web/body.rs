@@ -1,0 +1,80 @@
+//! Reading the body of a publish: its type, its size, its pace.
+
+use super::problem::{Code, Problem};
+use crate::config::PublishConfig;
+use actix_web::HttpRequest;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use actix_web::web::Payload;
+use futures::StreamExt;
+
+/// How a body's events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyKind {
+    /// One object, or an array of them.
+    Json,
+    /// A line an event.
+    Ndjson,
+}
+
+/// The kind of body a request has.
+pub(super) fn kind(request: &HttpRequest) -> Result<BodyKind, Problem> {
+    let refuse = |detail: &str| Err(Problem::new(Code::UnsupportedMediaType, detail));
+    let encoding =
+        request.headers().get(CONTENT_ENCODING).map(actix_web::http::header::HeaderValue::as_bytes);
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return refuse("a compressed body is not taken; send it as it is");
+    }
+    let Some(given) = request.headers().get(CONTENT_TYPE) else { return Ok(BodyKind::Json) };
+    let given = given.to_str().unwrap_or_default().to_ascii_lowercase();
+    let mut parts = given.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let charset = parts.find_map(|p| p.strip_prefix("charset=")).map(|c| c.trim_matches('"'));
+    if !matches!(charset, None | Some("utf-8" | "utf8")) {
+        return refuse("JSON is UTF-8");
+    }
+    match kind {
+        "application/json" => Ok(BodyKind::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(BodyKind::Ndjson),
+        other if other.starts_with("application/") && other.ends_with("+json") => {
+            Ok(BodyKind::Json)
+        }
+        // What `curl -d` says of any body. A page of another site can say it too, without being asked
+        // first, but not without its Origin.
+        "application/x-www-form-urlencoded" if !request.headers().contains_key(ORIGIN) => {
+            Ok(BodyKind::Json)
+        }
+        _ => refuse("send application/json or application/x-ndjson"),
+    }
+}
+
+/// Reads the whole body.
+pub(super) async fn read(
+    request: &HttpRequest,
+    mut payload: Payload,
+    kind: BodyKind,
+    config: &PublishConfig,
+) -> Result<Vec<u8>, Problem> {
+    let most = config.max_body.as_usize();
+    let declared =
+        request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let declared: usize = declared.unwrap_or(0);
+    let mut body = Vec::with_capacity(declared.min(1 << 20));
+    loop {
+        let next = tokio::time::timeout(config.body_timeout, payload.next()).await;
+        let Ok(next) = next else {
+            let detail = format!("the body stopped coming for {:?}", config.body_timeout);
+            return Err(Problem::new(Code::InvalidJson, detail));
+        };
+        match next {
+            None => return Ok(body),
+            Some(Ok(chunk)) => body.extend_from_slice(&chunk),
+            Some(Err(_)) => return Err(Problem::new(Code::InvalidJson, "the body was cut off")),
+        }
+        if body.len().max(declared) > most {
+            let one = kind == BodyKind::Json
+                && body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+            let code = if one { Code::EventTooLarge } else { Code::BatchTooLarge };
+            return Err(Problem::new(code, format!("the body has more than {most} bytes")));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! HTTP: the routes of the contract, each turning a request into a call of the [`Hub`] and its outcome
+//! into an answer. One file an endpoint; [`problem`] holds every error code once.
+
+mod accept;
+mod body;
+mod extract;
+mod history;
+mod ops;
+mod problem;
+mod publish;
+mod query;
+mod request_id;
+mod runs;
+mod server;
+mod stream;
+
+pub use problem::{Code, Problem};
+pub use server::{Server, bind};
+
+use crate::hub::Hub;
+use actix_web::http::Method;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Route, guard};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub struct App {
+    /// The hub.
+    pub hub: Hub,
+    /// Renders the metrics; none where they were not installed.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// Puts the routes of the contract onto a service.
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        .service(
+            web::resource("/runs/{run}/events/stream")
+                .route(web::get().to(stream::follow))
+                .route(web::head().to(stream::head))
+                .default_service(web::to(|| refused(&[Method::GET, Method::HEAD]))),
+        )
+        .service(
+            web::resource("/runs/{run}/events")
+                .route(web::post().to(publish::publish))
+                .route(get().to(history::history))
+                .default_service(web::to(|| refused(&[Method::GET, Method::HEAD, Method::POST]))),
+        )
+        .service(
+            web::resource("/runs/{run}/expiry")
+                .route(web::put().to(runs::expiry))
+                .default_service(web::to(|| refused(&[Method::PUT]))),
+        )
+        .service(
+            web::resource("/runs/{run}")
+                .route(get().to(runs::show))
+                .route(web::delete().to(runs::delete))
+                .default_service(web::to(|| refused(&[Method::GET, Method::HEAD, Method::DELETE]))),
+        )
+        .service(only_get("/runs", get().to(runs::list)))
+        .service(only_get("/health/live", get().to(ops::live)))
+        .service(only_get("/health/ready", get().to(ops::ready)))
+        .service(only_get("/metrics", get().to(ops::metrics)))
+        .service(only_get("/openapi.json", get().to(ops::openapi)))
+        .service(only_get("/", get().to(ops::index)));
+}
+
+/// GET, and HEAD with it.
+fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+fn only_get(path: &str, route: Route) -> actix_web::Resource {
+    web::resource(path)
+        .route(route)
+        .default_service(web::to(|| refused(&[Method::GET, Method::HEAD])))
+}
+
+async fn refused(allowed: &'static [Method]) -> Problem {
+    Problem::method_not_allowed(allowed)
+}
+
+/// Answers a path that is no route. A run id with a slash in it makes such a path.
+async fn not_found(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let endings = ["/events", "/events/stream", "/events/ws", "/messages", "/expiry"];
+    let path = request.path();
+    let in_runs = path.strip_prefix("/runs/").or_else(|| (path == "/runs/").then_some(""));
+    match in_runs {
+        Some(rest) if rest.is_empty() || endings.iter().any(|end| rest.ends_with(&end[1..])) => {
+            Err(Problem::new(Code::InvalidRunId, crate::event::InvalidRunId.to_string()))
+        }
+        _ => Err(Problem::new(
+            Code::NotFound,
+            "there is nothing at this path; GET / lists what there is",
+        )),
+    }
+}

@@ -1,0 +1,129 @@
+//! The HTTP server: its socket, its limits, its end.
+
+use super::{App, not_found, request_id, routes};
+use crate::config::Config;
+use crate::telemetry::metrics;
+use actix_cors::Cors;
+use actix_web::dev::{Server as ActixServer, ServerHandle, Service as _};
+use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::middleware::Condition;
+use actix_web::web::Data;
+use actix_web::{App as ActixApp, HttpServer, web};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection without requests is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Bytes taken ahead of a reader before its stream waits.
+const WRITE_BUFFER: usize = 32 << 10;
+
+/// A running server.
+pub struct Server {
+    handle: ServerHandle,
+}
+
+/// Opens the listening socket.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Server {
+    /// Serves on a socket. The second value runs the server and must be polled.
+    pub fn start(
+        listener: TcpListener,
+        app: App,
+        config: &Config,
+    ) -> io::Result<(Self, ActixServer)> {
+        let data = Data::new(app);
+        let origins = config.server.cors_origins.0.clone();
+        // A reader that takes nothing is told so first; then the kernel gives its connection up.
+        let silence = config.subscribe.stall_timeout + Duration::from_secs(30);
+        let server = HttpServer::new(move || {
+            ActixApp::new()
+                .app_data(Data::clone(&data))
+                .configure(routes)
+                .default_service(web::to(not_found))
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+                .wrap_fn(|request, service| {
+                    let id = request_id::of(&request);
+                    let answered = service.call(request);
+                    async move {
+                        let mut response = answered.await?;
+                        metrics::responded(response.status().as_u16());
+                        let headers = response.headers_mut();
+                        headers.insert(request_id::NAME.clone(), id);
+                        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                        Ok(response)
+                    }
+                })
+        })
+        .workers(workers(config))
+        .disable_signals()
+        .tcp_nodelay(true)
+        // A closed browser is noticed at once, not at the next write.
+        .h1_allow_half_closed(false)
+        .h1_write_buffer_size(WRITE_BUFFER)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .shutdown_timeout(2)
+        .on_connect(move |connection, _| {
+            if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
+                set_limits(&SockRef::from(stream), silence);
+            }
+        })
+        .listen(listener)?
+        .run();
+        Ok((Self { handle: server.handle() }, server))
+    }
+
+    /// Stops accepting, waits a little for answers under way, and ends.
+    pub async fn stop(&self) {
+        self.handle.stop(true).await;
+    }
+}
+
+fn workers(config: &Config) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    match usize::try_from(config.server.workers) {
+        Ok(0) | Err(_) => processors(),
+        Ok(workers) => workers.min(512),
+    }
+}
+
+/// Vanished clients are noticed by the kernel. Best effort: a socket that refuses still works.
+fn set_limits(socket: &SockRef<'_>, silence: Duration) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    drop(socket.set_tcp_keepalive(&keepalive));
+    drop(socket.set_tcp_user_timeout(Some(silence)));
+}
+
+/// Lets pages of the configured origins, and no others, use the hub from a browser.
+fn cors(origins: &[String]) -> Cors {
+    let mut cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "DELETE"])
+        .allowed_headers([
+            "content-type",
+            "last-event-id",
+            "idempotency-key",
+            "x-request-id",
+            "authorization",
+        ])
+        .expose_headers(["x-request-id", "retry-after"])
+        .max_age(3600);
+    for origin in origins {
+        cors = cors.allowed_origin(origin);
+    }
+    cors
+}

@@ -1,0 +1,27 @@
+//! What the tests stand on: a hub in a process of its own, a Redis server of its own, a plain HTTP
+//! client and a strict reader of Server-Sent Events, none of which share code with the hub.
+
+pub mod http;
+pub mod hub;
+pub mod redis_server;
+pub mod sse;
+pub mod wait;
+
+pub use http::{Answer, Request};
+pub use hub::{Hub, Setup};
+pub use redis_server::RedisServer;
+pub use sse::{Frame, Stream};
+pub use wait::until;
+
+/// Makes each function a test on the embedded store and one on Redis.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod embedded {
+            $( #[test] fn $name() { super::$name($crate::common::Setup::embedded()); } )*
+        }
+        mod redis {
+            $( #[test] fn $name() { super::$name($crate::common::Setup::redis()); } )*
+        }
+    };
+}
+pub(crate) use on_both_stores;

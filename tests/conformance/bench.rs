@@ -1,0 +1,87 @@
+//! Where the stores of a check live, and how they are opened.
+
+use crate::common::RedisServer;
+use crate::common::wait::PATIENCE;
+use runhub::config::{self, EmbeddedConfig, RedisConfig, RedisUrl, RetentionConfig};
+use runhub::store::embedded::EmbeddedStore;
+use runhub::store::memory::MemoryStore;
+use runhub::store::redis::RedisStore;
+use runhub::store::{LogStore, StoreRules};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+pub type Store = Arc<dyn LogStore>;
+
+/// The rules of a hub as it comes.
+pub fn rules() -> StoreRules {
+    StoreRules::new(&RetentionConfig::default(), Duration::from_secs(600))
+}
+
+/// A place for stores of one kind, gone with the check.
+pub struct Bench {
+    place: Place,
+}
+
+enum Place {
+    Memory,
+    Folder(TempDir, EmbeddedConfig),
+    Server(RedisServer),
+}
+
+impl Bench {
+    pub fn memory() -> Self {
+        Self { place: Place::Memory }
+    }
+
+    pub fn embedded() -> Self {
+        Self::in_folder(config::Sync::Always)
+    }
+
+    /// The embedded store that syncs once a second.
+    pub fn everysec() -> Self {
+        Self::in_folder(config::Sync::Everysec)
+    }
+
+    fn in_folder(sync: config::Sync) -> Self {
+        let config = EmbeddedConfig { sync, ..EmbeddedConfig::default() };
+        Self { place: Place::Folder(tempfile::tempdir().unwrap(), config) }
+    }
+
+    pub fn redis() -> Self {
+        Self { place: Place::Server(RedisServer::start()) }
+    }
+
+    /// Opens a store here. But for one in memory, it holds what the stores opened before have left.
+    pub fn open(&self, rules: StoreRules) -> Store {
+        match &self.place {
+            Place::Memory => Arc::new(MemoryStore::new(rules)),
+            Place::Folder(dir, config) => {
+                Arc::new(EmbeddedStore::open(dir.path(), rules, config).unwrap())
+            }
+            Place::Server(server) => {
+                // A test machine that is busy for a moment is no failure of the store.
+                let config = RedisConfig {
+                    connect_timeout: PATIENCE,
+                    command_timeout: PATIENCE,
+                    ..RedisConfig::default()
+                };
+                Arc::new(RedisStore::start(&RedisUrl::new(server.url()), rules, &config).unwrap())
+            }
+        }
+    }
+
+    /// The server behind the stores.
+    pub fn server(&self) -> &RedisServer {
+        match &self.place {
+            Place::Server(server) => server,
+            _ => panic!("this store has no server"),
+        }
+    }
+}
+
+/// Runs a check to its end.
+pub fn on_runtime(check: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(check);
+}

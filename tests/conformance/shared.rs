@@ -1,0 +1,123 @@
+//! A store that several hubs share, and that other programs write to, empty and roll back: Redis.
+
+use super::event_ids::one_of_sixteen_is_stored;
+use super::publishing::{Writer, numbered, run_id, send};
+use super::reading::{Follower, all, info, numbers, sequences};
+use super::{Bench, rules};
+use runhub::event::{EventId, Sequence};
+use runhub::store::Appended;
+use tokio::task::JoinSet;
+
+on_stores!(
+    [redis],
+    [
+        two_hubs_store_an_event_id_once,
+        two_hubs_number_one_run,
+        a_batch_is_known_also_after_another_hub_wrote,
+        a_tail_hears_what_another_hub_wrote,
+        what_a_foreign_program_wrote_is_counted_in,
+        a_tail_hears_that_the_server_was_emptied,
+        a_tail_hears_that_its_stream_was_removed,
+        a_tail_hears_that_its_stream_was_rolled_back
+    ]
+);
+
+/// The stream of the run `r`.
+const STREAM: &str = "run:r:events";
+
+async fn two_hubs_store_an_event_id_once(bench: Bench) {
+    let hubs = [bench.open(rules()), bench.open(rules())];
+    one_of_sixteen_is_stored(&hubs, &run_id("r")).await;
+}
+
+async fn two_hubs_number_one_run(bench: Bench) {
+    let (hubs, run) = ([bench.open(rules()), bench.open(rules())], run_id("r"));
+    let mut tasks = JoinSet::new();
+    for hub in &hubs {
+        let mut writer = Writer::new(hub, &run);
+        tasks.spawn(async move {
+            for n in 1..=50 {
+                writer.publish_numbers(n..=n).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    let events = all(&hubs[0], &run).await;
+    assert_eq!(sequences(&events), (1..=100).collect::<Vec<_>>());
+    assert_eq!(all(&hubs[1], &run).await, events);
+}
+
+async fn a_batch_is_known_also_after_another_hub_wrote(bench: Bench) {
+    let (a, b, run) = (bench.open(rules()), bench.open(rules()), run_id("r"));
+    let batch = Writer::new(&a, &run).batch(vec![numbered(&run, 1..=1)]);
+    assert!(matches!(send(&a, &batch).await, Appended::Now(_)));
+    Writer::new(&b, &run).publish_numbers(2..=2).await;
+    assert_eq!(send(&a, &batch).await, Appended::Already);
+    assert_eq!(numbers(&all(&a, &run).await), [1, 2]);
+}
+
+async fn a_tail_hears_what_another_hub_wrote(bench: Bench) {
+    let (a, b, run) = (bench.open(rules()), bench.open(rules()), run_id("r"));
+    let mut follower = Follower::new(&a, &run, EventId::START);
+    let mut writer = Writer::new(&b, &run);
+    let (heard, _) = tokio::join!(follower.events(2), writer.publish_numbers(1..=2));
+    assert_eq!(numbers(&heard), [1, 2]);
+}
+
+async fn what_a_foreign_program_wrote_is_counted_in(bench: Bench) {
+    let (store, run) = (bench.open(rules()), run_id("r"));
+    let fields: [(&str, &[u8]); 4] = [
+        ("sequence", b"41"),
+        ("event_category", b"llm"),
+        ("event_action", b"stream"),
+        ("data", b"1"),
+    ];
+    let id = EventId::parse(&bench.server().xadd(STREAM, &fields)).unwrap();
+    let seen = info(&store, &run).await;
+    assert_eq!((seen.length, seen.last_id, seen.last_sequence), (1, id, Some(Sequence(41))));
+    let placed = Writer::new(&store, &run).publish_numbers(2..=2).await;
+    assert_eq!(placed[0].sequence, Sequence(42));
+    assert_eq!(numbers(&all(&store, &run).await), [1, 2]);
+    assert_eq!(store.runs(None, 10, None).await.unwrap().runs.len(), 1);
+}
+
+async fn a_tail_hears_that_the_server_was_emptied(bench: Bench) {
+    let (store, run) = (bench.open(rules()), run_id("r"));
+    let mut writer = Writer::new(&store, &run);
+    writer.publish_numbers(1..=3).await;
+    let mut follower = Follower::new(&store, &run, EventId::START);
+    follower.events(3).await;
+    bench.server().command::<String>(&["FLUSHALL"]);
+    follower.is_reset().await;
+    writer.publish_numbers(7..=8).await;
+    let heard = follower.events(2).await;
+    assert_eq!((numbers(&heard), sequences(&heard)), (vec![7, 8], vec![1, 2]));
+}
+
+async fn a_tail_hears_that_its_stream_was_removed(bench: Bench) {
+    let (store, run) = (bench.open(rules()), run_id("r"));
+    let mut writer = Writer::new(&store, &run);
+    writer.publish_numbers(1..=3).await;
+    let mut follower = Follower::new(&store, &run, EventId::START);
+    follower.events(3).await;
+    assert_eq!(bench.server().command::<u64>(&["DEL", STREAM]), 1);
+    follower.is_reset().await;
+    writer.publish_numbers(7..=7).await;
+    assert_eq!(numbers(&follower.events(1).await), [7]);
+}
+
+async fn a_tail_hears_that_its_stream_was_rolled_back(bench: Bench) {
+    let (store, run) = (bench.open(rules()), run_id("r"));
+    let mut writer = Writer::new(&store, &run);
+    writer.publish_numbers(1..=3).await;
+    let mut follower = Follower::new(&store, &run, EventId::START);
+    follower.events(3).await;
+    let server = bench.server();
+    assert_eq!(server.command::<u64>(&["DEL", STREAM]), 1);
+    server.command::<String>(&["XADD", STREAM, "5-1", "data", "17"]);
+    follower.is_reset().await;
+    let heard = follower.events(1).await;
+    assert_eq!((heard[0].id, numbers(&heard)), (EventId::new(5, 1), vec![17]));
+    writer.publish_numbers(18..=18).await;
+    assert_eq!(numbers(&follower.events(1).await), [18]);
+}

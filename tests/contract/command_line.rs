@@ -1,0 +1,114 @@
+//! The command line: starting, failing to start, publish and tail.
+
+use crate::common::{Request, Setup};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
+
+fn output(setup: &Setup, args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = setup.command();
+    command.args(args).envs(variables.iter().copied()).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+fn fails(setup: &Setup, args: &[&str], variables: &[(&str, &str)], code: i32, named: &str) {
+    let output = output(setup, args, variables);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.contains(named) && !said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_start_that_cannot_be_says_why_in_one_line() {
+    let setup = Setup::embedded();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    fails(&setup, &["serve", "--bind", &address], &[], 1, &format!("cannot listen on {address}"));
+    fails(&setup, &["--bind", "here"], &[], 2, "flag --bind: bad value for server.bind");
+    fails(&setup, &[], &[("RUNHUB_PUBLISH__TIMEOT", "1s")], 2, "unknown key publish.timeot");
+    fails(&setup, &[], &[("RUNHUB_PUBLISH__TIMEOUT", "soon")], 2, "bad value for publish.timeout");
+    fails(&setup, &["serve", "--config", "/nowhere.toml"], &[], 2, "/nowhere.toml");
+    let free = ["serve", "--bind", "127.0.0.1:0"];
+    fails(&setup, &free, &[("REDIS_URL", "http://:hunter2@x")], 2, "the Redis URL http://x cannot be used");
+    fails(&setup, &free, &[("REDIS_URL", "redis-sentinel://h:1")], 2, "redis-sentinel://");
+    fails(&setup, &free, &[("RUNHUB_DATA_DIR", "/proc/nowhere")], 1, "cannot open the data folder /proc/nowhere");
+    let _running = setup.hub();
+    fails(&setup, &free, &[], 1, "is in use by another hub");
+}
+
+#[test]
+fn a_start_says_what_a_newcomer_needs() {
+    let setup = Setup::embedded();
+    let hub = setup.hub();
+    let log = hub.log();
+    for fact in ["listening on http://127.0.0.1:", "store: embedded in ", "curl -N http://", "curl -d '{\"type\""] {
+        assert!(log.contains(fact), "{log}");
+    }
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    let redis = Setup::redis();
+    let log = redis.hub().log();
+    assert!(log.contains(&format!("store: Redis at redis://127.0.0.1:{}/0", redis.redis_server().port)), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn publish_and_tail_talk_to_a_hub() {
+    let setup = Setup::embedded();
+    let hub = setup.hub();
+    let url = format!("http://127.0.0.1:{}", hub.port);
+    let url = [("RUNHUB_URL", url.as_str())];
+    let published = output(&setup, &["publish", "r", "llm.stream", r#"{"n":1.10}"#], &url);
+    let told: Value = serde_json::from_slice(&published.stdout).unwrap();
+    assert_eq!((published.status.code(), &told["status"]), (Some(0), &json!("persisted")));
+    let mut tail = setup.command();
+    tail.args(["tail", "r", "--json"]).envs(url).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut tail = tail.spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.contains(r#""data":{"n":1.10}"#), "{first}");
+    let mut piped = setup.command();
+    piped.args(["publish", "r", "tool.start", "-"]).envs(url).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut piped = piped.spawn().unwrap();
+    piped.stdin.take().unwrap().write_all(b"{\"x\":\n2}").unwrap();
+    assert!(piped.wait().unwrap().success());
+    assert!(lines.next().unwrap().unwrap().contains(r#""action":"start""#));
+    hub.publish("r", &json!({ "type": "lifecycle.completed" }));
+    assert!(lines.next().unwrap().unwrap().contains(r#""action":"completed""#));
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
+    let readable = output(&setup, &["tail", "r", "--types", "tool.*"], &url);
+    let text = String::from_utf8(readable.stdout).unwrap();
+    assert!(text.lines().count() == 1 && text.contains(r#" 2 tool.start - {"x":2}"#), "{text}");
+    fails(&setup, &["publish", "r", "nonsense"], &url, 2, "category.action");
+    fails(&setup, &["publish", "r", "a.b", "{"], &url, 2, "DATA is not JSON");
+    fails(&setup, &["tail", "r", "--from", "middle"], &url, 2, "--from");
+    fails(&setup, &["tail", "r", "--types", "X"], &url, 1, "INVALID_QUERY");
+    let nobody = [("RUNHUB_URL", "http://127.0.0.1:1")];
+    fails(&setup, &["publish", "r", "a.b"], &nobody, 1, "cannot reach a hub at http://127.0.0.1:1");
+    hub.send(Request::new("DELETE", "/runs/r"));
+    assert_eq!(output(&setup, &["no-such-command"], &url).status.code(), Some(2));
+}
+
+#[test]
+fn tail_goes_on_after_a_lost_connection() {
+    let setup = Setup::embedded();
+    let mut hub = setup.hub();
+    let port = hub.port;
+    hub.publish_numbers("r", 1, 3);
+    let mut tail = setup.command();
+    tail.args(["tail", "r", "--json", "--url", &format!("http://127.0.0.1:{port}")]);
+    let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut sequences = |count: usize| -> Vec<u64> {
+        let lines = lines.by_ref().take(count);
+        lines.map(|l| serde_json::from_str::<Value>(&l.unwrap()).unwrap()["sequence"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(sequences(3), [1, 2, 3]);
+    hub.kill();
+    let hub = setup.hub_at(port);
+    hub.publish_numbers("r", 4, 2);
+    assert_eq!(sequences(2), [4, 5]);
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}

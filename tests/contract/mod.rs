@@ -1,0 +1,11 @@
+//! What a client, an operator or a foreign Redis program sees: CONTRACT, section by section.
+
+mod bad_input;
+mod command_line;
+mod foreign;
+mod history;
+mod life;
+mod operations;
+mod publish;
+mod runs;
+mod stream;

@@ -1,0 +1,105 @@
+//! What operators see: health, metrics, the description of the interface, request ids, stopping.
+
+use crate::common::{Frame, Request, Setup, on_both_stores, until};
+use serde_json::json;
+use std::io::Read;
+use std::time::Duration;
+
+on_both_stores!(health_and_metrics, stopping_closes_and_loses_nothing);
+
+fn health_and_metrics(setup: Setup) {
+    let hub = setup.hub();
+    assert_eq!(hub.get("/health/live").status, 200);
+    let ready = hub.get("/health/ready").json();
+    assert_eq!((&ready["mode"], &ready["store"]["reachable"]), (&json!("normal"), &json!(true)));
+    hub.publish_numbers("r", 1, 3);
+    let mut stream = hub.follow("/runs/r/events/stream");
+    stream.event();
+    let metrics = hub.get("/metrics");
+    assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
+    for line in ["runhub_events_published_total 3", "runhub_subscribers 1", "runhub_followed_runs 1", "runhub_store_up 1",
+        "# TYPE runhub_publish_seconds histogram", "runhub_actor_panics_total{actor=\"RunActor\"} 0"]
+    {
+        assert!(metrics.text().contains(line), "{line} in {}", metrics.text());
+    }
+    assert!(!metrics.text().contains("run=\""), "a run's name is never a label");
+    let openapi = hub.get("/openapi.json").json();
+    for path in ["/runs", "/runs/{run_id}", "/runs/{run_id}/expiry", "/runs/{run_id}/events",
+        "/runs/{run_id}/events/stream", "/health/live", "/health/ready", "/metrics"]
+    {
+        assert!(openapi["paths"][path].is_object(), "{path}");
+    }
+    for head in ["/health/live", "/health/ready", "/runs", "/runs/r", "/runs/r/events", "/metrics", "/"] {
+        let answer = hub.send(Request::new("HEAD", head));
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{head}");
+    }
+    let echoed = hub.send(Request::new("GET", "/runs").header("x-request-id", "abc-1"));
+    assert_eq!(echoed.header("x-request-id"), Some("abc-1"));
+    let odd = hub.send(Request::new("GET", "/runs").header("x-request-id", "a b"));
+    assert_eq!(odd.header("x-request-id").map(str::len), Some(26));
+    assert_eq!(odd.header("x-content-type-options"), Some("nosniff"));
+}
+
+fn stopping_closes_and_loses_nothing(setup: Setup) {
+    let mut hub = setup.hub();
+    hub.publish_numbers("r", 1, 3);
+    let mut streams: Vec<_> = (0..3).map(|_| hub.follow("/runs/r/events/stream")).collect();
+    for stream in &mut streams {
+        assert_eq!(stream.sequences(3), [1, 2, 3]);
+    }
+    for n in 0..50 {
+        assert_eq!(hub.post("/runs/r/events?ack=accepted", json!({ "type": "a.b", "data": n }).to_string()).status, 202);
+    }
+    hub.signal("-TERM");
+    for stream in &mut streams {
+        loop {
+            match stream.next_real() {
+                Frame::Event { .. } => {}
+                Frame::Control { name, data } => {
+                    assert_eq!((name.as_str(), &data["reason"]), ("close", &json!("shutdown")));
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(stream.next(), Frame::End);
+    }
+    assert_eq!(hub.wait(Duration::from_secs(10)).code(), Some(0));
+    let hub = setup.hub();
+    let history = hub.history("r");
+    assert_eq!(history.len(), 53);
+    assert_eq!(history[52]["sequence"], 53);
+}
+
+#[test]
+fn a_client_that_vanishes_in_its_head_or_body_is_let_go() {
+    let setup = Setup::embedded().set("PUBLISH__BODY_TIMEOUT", "300ms");
+    let hub = setup.hub();
+    // A body that stops half-way.
+    let request = Request::new("POST", "/runs/r/events").header("content-length", "100").header("content-type", "application/json");
+    let mut connection = request.body("", "").open(hub.port);
+    let mut answer = Vec::new();
+    // Two content-lengths are refused by the parser at once; what counts is that it ends.
+    drop(connection.read_to_end(&mut answer));
+    assert!(answer.starts_with(b"HTTP/1.1 4"), "{answer:?}");
+    until("the hub still serves", || (hub.get("/health/live").status == 200).then_some(()));
+}
+
+#[test]
+fn origins_are_matched_exactly() {
+    let setup = Setup::embedded().set("SERVER__CORS_ORIGINS", "https://app.example");
+    let hub = setup.hub();
+    let from = |origin: &str| {
+        let answer = hub.send(Request::new("GET", "/runs").header("origin", origin));
+        answer.header("access-control-allow-origin").map(str::to_owned)
+    };
+    assert_eq!(from("https://app.example").as_deref(), Some("https://app.example"));
+    for other in ["https://app.example.evil", "http://app.example", "https://app.example:8443", "null"] {
+        assert_eq!(from(other), None, "{other}");
+    }
+    let asked = Request::new("OPTIONS", "/runs/r/events/stream")
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "GET")
+        .header("access-control-request-headers", "last-event-id");
+    assert!((200..300).contains(&hub.send(asked).status));
+}

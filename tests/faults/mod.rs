@@ -1,0 +1,4 @@
+//! Real faults: servers killed and frozen, data removed under readers.
+
+mod redis_away;
+mod under_readers;

@@ -1,0 +1,77 @@
+//! What readers hear when data is removed under them.
+
+use crate::common::{Setup, Stream};
+use serde_json::Value;
+
+fn reading(setup: &Setup) -> (crate::common::Hub, Stream, Value) {
+    let hub = setup.hub();
+    let told = hub.publish_numbers("r", 1, 20);
+    let mut stream = hub.follow("/runs/r/events/stream");
+    assert_eq!(stream.sequences(20), (1..=20).collect::<Vec<_>>());
+    (hub, stream, told)
+}
+
+#[track_caller]
+fn says_reset(stream: &mut Stream, last: &Value) -> Value {
+    let (name, gap) = stream.control();
+    assert_eq!((name.as_str(), gap["reason"].as_str()), ("gap", Some("reset")), "{gap}");
+    assert_eq!(gap["requested"], *last);
+    gap
+}
+
+#[test]
+fn a_stream_that_is_deleted() {
+    let setup = Setup::redis();
+    let (hub, mut stream, told) = reading(&setup);
+    let () = setup.redis_server().command(&["DEL", "run:r:events"]);
+    says_reset(&mut stream, &told["events"][19]["id"]);
+    // The numbers go on, as the run's counter was not deleted.
+    hub.publish_numbers("r", 21, 2);
+    assert_eq!(stream.sequences(2), [21, 22]);
+}
+
+#[test]
+fn a_store_that_is_emptied() {
+    let setup = Setup::redis();
+    let (hub, mut stream, told) = reading(&setup);
+    let () = setup.redis_server().command(&["FLUSHALL"]);
+    says_reset(&mut stream, &told["events"][19]["id"]);
+    hub.publish_numbers("r", 1, 2);
+    assert_eq!(stream.sequences(2), [1, 2]);
+}
+
+#[test]
+fn a_store_that_is_emptied_and_written_to_at_once() {
+    let setup = Setup::redis();
+    let (hub, mut stream, told) = reading(&setup);
+    let () = setup.redis_server().command(&["FLUSHALL"]);
+    hub.publish_numbers("r", 1, 2);
+    says_reset(&mut stream, &told["events"][19]["id"]);
+    assert_eq!(stream.sequences(2), [1, 2]);
+}
+
+#[test]
+fn a_stream_that_is_rolled_back() {
+    let setup = Setup::redis();
+    let (_hub, mut stream, told) = reading(&setup);
+    let redis = setup.redis_server();
+    let () = redis.command(&["DEL", "run:r:events"]);
+    let _: String = redis.command(&["XADD", "run:r:events", "1000-0", "event_category", "a", "event_action", "b", "sequence", "1"]);
+    let gap = says_reset(&mut stream, &told["events"][19]["id"]);
+    assert_eq!(gap["oldest"], "1000-0");
+    assert_eq!(stream.event().0, "1000-0");
+}
+
+#[test]
+fn a_stream_that_is_trimmed_under_a_reader_that_lags() {
+    let setup = Setup::redis();
+    let (hub, stream, told) = reading(&setup);
+    drop(stream);
+    let cursor = told["events"][4]["id"].as_str().unwrap();
+    let _: u64 = setup.redis_server().command(&["XTRIM", "run:r:events", "MAXLEN", "5"]);
+    let mut stream = hub.follow_from("/runs/r/events/stream", cursor);
+    let (name, gap) = stream.control();
+    assert_eq!((name.as_str(), gap["reason"].as_str(), gap["requested"].as_str()), ("gap", Some("trimmed"), Some(cursor)));
+    assert_eq!(gap["oldest"], told["events"][15]["id"]);
+    assert_eq!(stream.sequences(5), [16, 17, 18, 19, 20]);
+}
