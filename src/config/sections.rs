@@ -91,7 +91,7 @@ section! {
 section! {
     /// What is kept, and for how long.
     RetentionConfig {
-        /// Events kept of each run, at least; up to a tenth more may be.
+        /// Events kept of each run, at least; a tenth more may be, or a node of the Redis stream.
         max_events: u64 = 10_000,
         /// How long a run is kept after its terminal event.
         after_end: Duration = Duration::from_secs(24 * 3600),

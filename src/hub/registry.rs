@@ -23,6 +23,8 @@ struct Slot {
     /// Tells this actor from its predecessors and successors.
     generation: u64,
     roster: Arc<Roster>,
+    /// The actor died and is to be replaced. (Its address may look alive for a moment longer.)
+    dead: bool,
 }
 
 /// What survives a RunActor.
@@ -100,12 +102,27 @@ impl Registry {
         idle
     }
 
+    /// A run's actor of this generation died.
+    pub(super) fn died(&self, run: &RunId, generation: u64) {
+        if let Some(slot) = self.slots.lock().get_mut(run)
+            && slot.generation == generation
+        {
+            slot.dead = true;
+        }
+    }
+
     /// Starts a new actor for a run whose actor died, with the same roster.
     pub(super) fn replace(&self, core: &Arc<Core>, run: &RunId) {
-        let mut slots = self.slots.lock();
-        if let Some(slot) = slots.get_mut(run)
-            && !slot.actor.connected()
+        if let Some(slot) = self.slots.lock().get_mut(run)
+            && slot.dead
         {
+            *slot = self.start(core, run, Arc::clone(&slot.roster));
+        }
+    }
+
+    /// Starts new actors for all runs whose actors died.
+    pub(super) fn replace_all(&self, core: &Arc<Core>) {
+        for (run, slot) in self.slots.lock().iter_mut().filter(|(_, slot)| slot.dead) {
             *slot = self.start(core, run, Arc::clone(&slot.roster));
         }
     }
@@ -113,7 +130,7 @@ impl Registry {
     fn start(&self, core: &Arc<Core>, run: &RunId, roster: Arc<Roster>) -> Slot {
         let generation = self.next.fetch_add(1, Ordering::Relaxed);
         let actor = RunActor::start_for(core, run, generation, Arc::clone(&roster));
-        Slot { actor, generation, roster }
+        Slot { actor, generation, roster, dead: false }
     }
 
     pub(super) fn subscribers(&self, run: &RunId) -> usize {

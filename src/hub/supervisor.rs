@@ -65,9 +65,11 @@ impl SupervisorActor {
         let supervisor = Self { core: weak, deaths: HashMap::new(), next_probe: None, obituary };
         let addr = Self::start_in_arbiter(&core.arbiters.handle(0), |_| supervisor);
         *core.supervisor.lock() = Some(addr);
+        // Whoever died while nobody supervised was told of in vain, but is marked.
         for shard in &core.shards {
             shard.start_writer(core);
         }
+        core.registry.replace_all(core);
     }
 
     fn probe(&mut self, ctx: &mut Context<Self>) {
@@ -190,22 +192,39 @@ impl Core {
         }
     }
 
-    /// The address of a writer's replacement is found in its shard.
+    /// The shard that a run is written by.
     pub(super) fn writer(&self, run: &RunId) -> &super::writer::Shard {
         &self.shards[super::arbiters::shard_of(run, self.shards.len())]
     }
 }
 
-/// Kept here so that the writer's module needs not know how it is supervised.
-pub(super) fn obituary_of(core: &Arc<Core>, component: Component) -> Obituary {
+/// The obituary of a component's actor of this generation: marks it dead first, so that its death is
+/// known even if no supervisor is there to hear of it.
+pub(super) fn obituary_of(core: &Arc<Core>, component: Component, generation: u64) -> Obituary {
     let core = Arc::downgrade(core);
     let name = match component {
         Component::Writer(_) => WriterActor::NAME,
         Component::Run(_) => super::run::RunActor::NAME,
     };
     Obituary::new(name, move || {
-        if let Some(core) = core.upgrade() {
-            core.tell_supervisor(Died(component));
+        let Some(core) = core.upgrade() else { return };
+        match &component {
+            Component::Writer(number) => {
+                if let Some(shard) = core.shards.get(*number) {
+                    shard.writer_died(generation);
+                }
+            }
+            Component::Run(run) => core.registry.died(run, generation),
         }
+        core.tell_supervisor(Died(component));
     })
+}
+
+#[cfg(test)]
+impl Handler<super::tests::Crash> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, _: super::tests::Crash, _: &mut Self::Context) {
+        panic!("a test crashes the supervisor");
+    }
 }

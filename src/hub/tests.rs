@@ -1,8 +1,159 @@
-//! Panics of real actors: counted, healed, nothing lost and nothing twice.
+//! Panics of real actors under load: healed within moments, nothing lost and nothing twice.
 
+use super::{Ack, Hub, Published, SubscribeOptions, Subscription};
+use crate::config::Config;
+use crate::event::parse::{EventLimits, parse_event};
+use crate::event::{EventId, NewEvent, RunId, Timestamp};
+use crate::store::memory::MemoryStore;
+use crate::store::{RangeRequest, StoreRules};
 use actix::Message;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes an actor panic.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Crash;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn in_system(test: impl AsyncFnOnce(Hub)) {
+    let mut config = Config::default();
+    config.subscribe.idle_grace = Duration::from_millis(50);
+    // A test may be held up; no publish is to fail for that.
+    config.publish.timeout = PATIENCE;
+    actix::System::new().block_on(async {
+        let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
+        let hub = Hub::start(config, Arc::new(MemoryStore::new(rules)));
+        tokio::time::timeout(PATIENCE * 2, test(hub)).await.expect("the test ends in time");
+    });
+}
+
+fn run_id() -> RunId {
+    RunId::parse("r").unwrap()
+}
+
+async fn publish(hub: &Hub, number: usize) {
+    let json = format!(r#"{{"type":"a.b","data":{number}}}"#);
+    let limits = EventLimits { max_data: 1 << 20 };
+    let event = parse_event(&run_id(), &json, Timestamp::now(), limits).unwrap();
+    let published = hub.publish(&run_id(), vec![NewEvent::new(event)], Ack::Persisted).await;
+    assert!(matches!(published, Ok(Published::Persisted(_))), "{published:?}");
+}
+
+/// The `data` of the next `count` events of a stream.
+async fn numbers(stream: &mut Subscription, count: usize) -> Vec<usize> {
+    let (mut seen, mut text) = (Vec::new(), String::new());
+    while seen.len() < count {
+        let chunk = poll_fn(|cx| stream.poll_next(cx)).await.expect("the stream goes on");
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some((frame, rest)) = text.split_once("\n\n") {
+            if let Some((_, data)) = frame.split_once(r#""data":"#) {
+                let digits = data.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+                seen.push(digits.parse().unwrap());
+            }
+            text = rest.to_owned();
+        }
+    }
+    seen
+}
+
+async fn stored(hub: &Hub) -> Vec<(u64, usize)> {
+    let request = RangeRequest::after(EventId::START, usize::MAX, usize::MAX);
+    let page = hub.range(&run_id(), request).await.unwrap();
+    let pair =
+        |e: &crate::event::StoredEvent| (e.sequence.unwrap().0, e.event.data.parse().unwrap());
+    page.events.iter().map(pair).collect()
+}
+
+async fn subscribe(hub: &Hub) -> Subscription {
+    hub.subscribe(&run_id(), SubscribeOptions::default()).await.unwrap()
+}
+
+#[test]
+fn a_writer_that_dies_loses_and_doubles_nothing() {
+    in_system(async |hub| {
+        let mut stream = subscribe(&hub).await;
+        for number in 0..120 {
+            if number % 30 == 5 {
+                hub.core.writer(&run_id()).crash_writer();
+            }
+            publish(&hub, number).await;
+        }
+        assert_eq!(numbers(&mut stream, 120).await, (0..120).collect::<Vec<_>>());
+        assert_eq!(stored(&hub).await, (1..=120).zip(0..).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_run_actor_that_dies_is_replaced_and_its_readers_go_on() {
+    in_system(async |hub| {
+        let (mut first, mut second) = (subscribe(&hub).await, subscribe(&hub).await);
+        for number in 0..120 {
+            if number % 20 == 10 {
+                hub.core.registry.crash_run(&run_id());
+            }
+            publish(&hub, number).await;
+        }
+        for stream in [&mut first, &mut second] {
+            assert_eq!(numbers(stream, 120).await, (0..120).collect::<Vec<_>>());
+        }
+        assert_eq!(hub.subscribers(&run_id()), 2);
+    });
+}
+
+#[test]
+fn a_subscriber_that_dies_is_replaced_where_it_stopped() {
+    in_system(async |hub| {
+        let mut stream = subscribe(&hub).await;
+        let mut seen = Vec::new();
+        for number in 0..60 {
+            publish(&hub, number).await;
+            if number % 7 == 3 {
+                stream.crash();
+            }
+            if number % 5 == 0 {
+                seen.extend(numbers(&mut stream, 1).await);
+            }
+        }
+        publish(&hub, 60).await;
+        let left = 61 - seen.len();
+        seen.extend(numbers(&mut stream, left).await);
+        assert_eq!(seen, (0..=60).collect::<Vec<_>>());
+        assert_eq!(hub.subscribers(&run_id()), 1);
+    });
+}
+
+#[test]
+fn a_supervisor_that_dies_is_replaced_and_supervises() {
+    in_system(async |hub| {
+        let mut stream = subscribe(&hub).await;
+        publish(&hub, 0).await;
+        let before = hub.core.supervisor.lock().clone().unwrap();
+        before.do_send(Crash);
+        while before.connected() || !hub.core.supervisor.lock().as_ref().unwrap().connected() {
+            tokio::task::yield_now().await;
+        }
+        hub.core.writer(&run_id()).crash_writer();
+        hub.core.registry.crash_run(&run_id());
+        publish(&hub, 1).await;
+        assert_eq!(numbers(&mut stream, 2).await, [0, 1]);
+    });
+}
+
+#[test]
+fn a_run_without_readers_is_let_go_and_taken_up_again() {
+    in_system(async |hub| {
+        let mut stream = subscribe(&hub).await;
+        publish(&hub, 0).await;
+        assert_eq!(numbers(&mut stream, 1).await, [0]);
+        drop(stream);
+        while hub.core.registry.is_followed(&run_id()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut stream = subscribe(&hub).await;
+        publish(&hub, 1).await;
+        assert_eq!(numbers(&mut stream, 2).await, [0, 1]);
+    });
+}

@@ -93,8 +93,8 @@ impl<S: LogStore> Follower<S> {
         }
         match self.store.run(&self.run).await {
             Ok(RunState::Known(info)) => info.last_id < self.position,
-            Ok(RunState::Unknown) => true,
-            Ok(RunState::Expired) | Err(_) => false,
+            Ok(RunState::Unknown | RunState::Expired) => true,
+            Err(_) => false,
         }
     }
 }

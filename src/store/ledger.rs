@@ -69,6 +69,11 @@ impl Ledger {
         (self.last_sequence + 1).saturating_sub(self.first_sequence)
     }
 
+    /// Whether no event was ever given a place.
+    pub(super) fn is_blank(&self) -> bool {
+        self.last_sequence == 0
+    }
+
     /// The oldest event kept is now this one.
     pub(super) fn trimmed_to(&mut self, first: EventId, sequence: Sequence) {
         self.first = (first.ms, first.n);
@@ -109,6 +114,35 @@ impl Ledger {
         self.writer = (token.writer, token.batch);
     }
 
+    /// Whether any of these publishes stores an event: only then a run begins, or begins anew.
+    pub(super) fn would_store(
+        &self,
+        publishes: &[std::sync::Arc<[NewEvent]>],
+        now_ms: u64,
+        keys: &KeyWindow,
+    ) -> bool {
+        let find = |new: &NewEvent| keys.find(self.number, new.key.as_str(), now_ms);
+        let is_new = |new: &NewEvent| !new.key_is_given || find(new).is_none();
+        publishes.iter().any(|publish| {
+            self.reused(publish, now_ms, keys).is_none() && publish.iter().any(is_new)
+        })
+    }
+
+    /// The index of the first event whose `event_id` stands for other content, if there is one.
+    fn reused(&self, publish: &[NewEvent], now_ms: u64, keys: &KeyWindow) -> Option<usize> {
+        let mut within: Vec<(&str, u64)> = Vec::new();
+        for (index, new) in publish.iter().enumerate().filter(|(_, new)| new.key_is_given) {
+            let key = new.key.as_str();
+            let earlier = within.iter().find(|(k, _)| *k == key).map(|(_, digest)| *digest);
+            match earlier.or_else(|| keys.find(self.number, key, now_ms).map(|f| f.digest)) {
+                Some(digest) if digest != new.digest => return Some(index),
+                Some(_) => {}
+                None => within.push((key, new.digest)),
+            }
+        }
+        None
+    }
+
     /// An expired run that gets an event lives again: one that had ended for another while, one that was
     /// running without an end.
     pub(super) fn revive(&mut self, now_ms: u64, rules: &StoreRules) {
@@ -128,16 +162,8 @@ impl Ledger {
         keys: &mut KeyWindow,
         mut stored: impl FnMut(&'e NewEvent, Placed),
     ) -> PublishOutcome {
-        let mut within: Vec<(&str, usize)> = Vec::new();
-        for (index, new) in publish.iter().enumerate().filter(|(_, new)| new.key_is_given) {
-            let key = new.key.as_str();
-            let earlier = within.iter().find(|(k, _)| *k == key).map(|(_, i)| publish[*i].digest);
-            let earlier = earlier.or_else(|| keys.find(self.number, key, now_ms).map(|f| f.digest));
-            match earlier {
-                Some(digest) if digest != new.digest => return PublishOutcome::KeyReused { index },
-                Some(_) => {}
-                None => within.push((key, index)),
-            }
+        if let Some(index) = self.reused(publish, now_ms, keys) {
+            return PublishOutcome::KeyReused { index };
         }
         let placed = publish.iter().map(|new| {
             let known = new.key_is_given.then(|| keys.find(self.number, new.key.as_str(), now_ms));

@@ -54,6 +54,9 @@ impl MemoryStore {
         let mut state = self.inner.state.lock();
         let State { runs, keys, next_number } = &mut *state;
         keys.forget_old(now, |_, _| {});
+        if runs.get(&append.run).is_some_and(|run| run.ledger.is_forgotten(now, rules)) {
+            runs.remove(&append.run);
+        }
         let run = runs.entry(append.run.clone()).or_insert_with(|| {
             *next_number += 1;
             Run { ledger: Ledger::new(*next_number, now), events: BTreeMap::new() }
@@ -61,11 +64,11 @@ impl MemoryStore {
         if run.ledger.has_applied(append.token) {
             return Appended::Already;
         }
-        if run.ledger.has_expired(now) {
+        if run.ledger.has_expired(now) && run.ledger.would_store(&append.publishes, now, keys) {
             run.events.clear();
             run.ledger.emptied();
+            run.ledger.revive(now, rules);
         }
-        run.ledger.revive(now, rules);
         let outcomes = append.publishes.iter().map(|publish| {
             run.ledger.place(publish, now, rules, keys, |new, placed| {
                 let event = new.event.clone();
@@ -82,6 +85,10 @@ impl MemoryStore {
             && let Some(sequence) = first.sequence
         {
             run.ledger.trimmed_to(*id, sequence);
+        }
+        if run.ledger.is_blank() {
+            // All was refused: no run has begun.
+            runs.remove(&append.run);
         }
         Appended::Now(outcomes)
     }
@@ -178,12 +185,14 @@ impl LogStore for MemoryStore {
     fn delete<'a>(&'a self, run: &'a RunId) -> Answer<'a, bool> {
         let mut state = self.inner.state.lock();
         let removed = state.runs.remove(run);
+        let forgotten = |run: &Run| run.ledger.is_forgotten(now_ms(), &self.inner.rules);
+        let known = removed.as_ref().is_some_and(|run| !forgotten(run));
         if let Some(run) = &removed {
             state.keys.forget_run(run.ledger.number, |_| {});
         }
         drop(state);
         self.inner.wakers.wake(run);
-        Box::pin(ready(Ok(removed.is_some())))
+        Box::pin(ready(Ok(known)))
     }
 
     fn tail(&self, run: &RunId, after: EventId) -> Tail {

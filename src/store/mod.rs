@@ -25,7 +25,7 @@ use std::time::Duration;
 /// The rules every store keeps alike.
 #[derive(Debug, Clone)]
 pub struct StoreRules {
-    /// Events kept of each run, at least; a store may keep up to a tenth more.
+    /// Events kept of each run, at least; a store may keep a tenth more, or a node of a Redis stream.
     pub max_events: u64,
     /// How long a publisher's `event_id` stands for one event.
     pub dedup_window: Duration,

@@ -90,8 +90,8 @@ pub(super) async fn expiry(
     let run = run_id(&request)?;
     super::body::kind(&request)?;
     let parsed = serde_json::from_slice::<Expiry>(&body).ok();
-    let Some(expiry) = parsed.filter(|e| e.seconds <= MAX_EXPIRY_SECONDS) else {
-        let detail = format!("expected {{\"seconds\":N}} with N from 0 to {MAX_EXPIRY_SECONDS}");
+    let Some(expiry) = parsed.filter(|e| (1..=MAX_EXPIRY_SECONDS).contains(&e.seconds)) else {
+        let detail = format!("expected {{\"seconds\":N}} with N from 1 to {MAX_EXPIRY_SECONDS}");
         return Err(Problem::new(Code::InvalidJson, detail));
     };
     let state = app.hub.set_expiry(&run, Duration::from_secs(expiry.seconds)).await?;

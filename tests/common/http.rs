@@ -66,7 +66,9 @@ impl Request {
         let head = request.method == "HEAD";
         let mut connection = request.open(port);
         let mut bytes = Vec::new();
-        connection.read_to_end(&mut bytes).unwrap_or_else(|e| panic!("{e}, after {} bytes", bytes.len()));
+        connection
+            .read_to_end(&mut bytes)
+            .unwrap_or_else(|e| panic!("{e}, after {} bytes", bytes.len()));
         let (mut answer, body) = Answer::parse(&bytes).expect("a whole head");
         answer.body = match answer.header("transfer-encoding") {
             Some("chunked") if !head => dechunk(body).expect("a whole body"),
@@ -106,7 +108,12 @@ impl Answer {
     /// Checks that this is the contract's problem document with this status and code.
     #[track_caller]
     pub fn is_problem(&self, status: u16, code: &str) {
-        assert_eq!((self.status, self.json()["code"].as_str()), (status, Some(code)), "{}", self.text());
+        assert_eq!(
+            (self.status, self.json()["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.text()
+        );
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
         assert!(self.header("x-request-id").is_some());
         let problem = self.json();

@@ -44,8 +44,13 @@ impl Setup {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runhub"));
-        command.current_dir(self.dir.path()).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-        command.env("RUNHUB_DATA_DIR", self.dir.path().join("data")).envs(self.variables.iter().cloned());
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap());
+        command
+            .env("RUNHUB_DATA_DIR", self.dir.path().join("data"))
+            .envs(self.variables.iter().cloned());
         if let Some(redis) = &self.redis {
             command.env("REDIS_URL", redis.url());
         }
@@ -73,10 +78,14 @@ impl Setup {
 
     fn spawn(&self, port: u16) -> Hub {
         let mut command = self.command();
-        command.args(["serve", "--bind", &format!("127.0.0.1:{port}")]).stderr(Stdio::piped()).stdin(Stdio::null());
+        command
+            .args(["serve", "--bind", &format!("127.0.0.1:{port}")])
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
+        let (lines, kept) =
+            (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut log = kept.lock();
@@ -125,8 +134,9 @@ impl Hub {
     /// Publishes `count` events in one batch, numbered from `first` on in `data.n`.
     #[track_caller]
     pub fn publish_numbers(&self, run: &str, first: u64, count: u64) -> Value {
-        let events: Vec<_> =
-            (first..first + count).map(|n| json!({ "type": "llm.stream", "data": { "n": n } })).collect();
+        let events: Vec<_> = (first..first + count)
+            .map(|n| json!({ "type": "llm.stream", "data": { "n": n } }))
+            .collect();
         self.publish(run, &Value::from(events))
     }
 
@@ -162,7 +172,13 @@ impl Hub {
     }
 
     pub fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, &self.pid().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// `kill -9`.

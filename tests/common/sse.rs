@@ -84,7 +84,12 @@ impl Stream {
             match self.connection.read(&mut buffer) {
                 Ok(0) => panic!("the connection ended within the chunked body"),
                 Ok(count) => self.chunked.extend_from_slice(&buffer[..count]),
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) =>
+                {
                     return None;
                 }
                 Err(e) => panic!("{e}"),
@@ -180,7 +185,10 @@ fn parse(block: &str) -> Frame {
             assert_eq!(data["id"], id.as_str(), "the frame's id is the event's");
             if let Some(name) = &name {
                 let (category, action) = name.split_once('.').expect("a type has a dot");
-                assert_eq!((&data["event"]["category"], &data["event"]["action"]), (&category.into(), &action.into()));
+                assert_eq!(
+                    (&data["event"]["category"], &data["event"]["action"]),
+                    (&category.into(), &action.into())
+                );
             }
             Frame::Event { id, name, data }
         }

@@ -1,8 +1,10 @@
 //! What outlives the store: it is closed and opened again in the same place.
 
 use super::publishing::{Writer, keyed, numbered, of_type, run_id, send};
-use super::reading::{EVERYTHING, Follower, all, info, numbers, until_run_is};
-use super::{Bench, rules};
+use super::reading::{
+    EVERYTHING, Follower, all, info, numbers, until, until_run_is, until_the_clock_moves_on,
+};
+use super::{Bench, on_runtime, rules};
 use runhub::config::EmbeddedConfig;
 use runhub::event::{EventId, Sequence};
 use runhub::store::embedded::{EmbeddedStore, OpenError};
@@ -12,6 +14,7 @@ use std::time::Duration;
 on_lasting_stores!(
     everything_outlives_the_store,
     a_deleted_run_stays_deleted,
+    a_run_that_began_anew_outlives_the_store,
     an_expiry_outlives_the_store,
     a_trimmed_run_stays_trimmed,
 );
@@ -63,6 +66,26 @@ async fn a_deleted_run_stays_deleted(bench: Bench) {
     assert_eq!(numbers(&all(&store, &other).await), [1]);
 }
 
+async fn a_run_that_began_anew_outlives_the_store(bench: Bench) {
+    let soon = Duration::from_millis(100);
+    let (run, brief) = (run_id("r"), StoreRules { tombstone: soon, ..rules() });
+    let store = bench.open(brief.clone());
+    let mut writer = Writer::new(&store, &run);
+    writer.publish_numbers(1..=3).await;
+    store.set_expiry(&run, soon).await.unwrap();
+    until_run_is(&store, &run, &RunState::Unknown).await;
+    until_the_clock_moves_on().await;
+    // The old run goes and the new one comes in one step.
+    writer.publish_numbers(7..=8).await;
+    let (events, before) = (all(&store, &run).await, info(&store, &run).await);
+    assert_eq!((numbers(&events), before.length), (vec![7, 8], 2));
+    drop((writer, store));
+
+    let store = bench.open(brief);
+    assert_eq!(all(&store, &run).await, events);
+    assert_eq!(info(&store, &run).await, before);
+}
+
 async fn an_expiry_outlives_the_store(bench: Bench) {
     let run = run_id("r");
     let store = bench.open(rules());
@@ -106,4 +129,26 @@ fn a_folder_that_is_open_is_not_opened_again() {
     assert!(matches!(open(), Err(OpenError::InUse(path)) if path == dir.path()));
     drop(store);
     assert!(open().is_ok());
+}
+
+#[test]
+fn an_event_id_that_was_stored_anew_outlives_the_embedded_store() {
+    on_runtime(async {
+        let (bench, run) = (Bench::embedded(), run_id("r"));
+        let store = bench.open(StoreRules { dedup_window: Duration::from_secs(1), ..rules() });
+        let mut writer = Writer::new(&store, &run);
+        writer.publish_one(keyed(&run, "k", 1)).await;
+        // The old place leaves the window and the new one enters it in one step.
+        let anew = until("the event_id is free again", async || {
+            let placed = writer.publish_one(keyed(&run, "k", 1)).await;
+            (!placed.duplicate).then_some(placed)
+        })
+        .await;
+        drop((writer, store));
+
+        // With a longer window, so that it does not matter how long the opening takes.
+        let store = bench.open(rules());
+        let again = Writer::new(&store, &run).publish_one(keyed(&run, "k", 1)).await;
+        assert_eq!(again, Placed { duplicate: true, ..anew });
+    });
 }

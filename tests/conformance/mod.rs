@@ -1,8 +1,8 @@
 //! The suite that every store passes: what [`runhub::store::LogStore`] promises, store by store.
 //!
-//! A check is an async function of a [`Bench`], which opens stores with the rules the check asks for. A
-//! new store joins by a variant and a constructor of `Bench`, and by its name in `on_every_store!`; if
-//! what it keeps outlives the handle on it, in `on_lasting_stores!` too.
+//! A check is an async function of a [`Bench`], which opens stores with the rules the check asks
+//! for. A new store joins by a variant and a constructor of `Bench`, and by its name in
+//! `on_every_store!`; if what it keeps outlives the handle on it, in `on_lasting_stores!` too.
 
 // Before the modules: they see macros that were defined above them.
 

@@ -86,9 +86,8 @@ async fn agrees_with_a_list(bench: Bench, steps: Vec<Step>) {
                 let (start, end) = (from.id(&ids), to.id(&ids));
                 let request = RangeRequest { start, end, limit, order, ..EVERYTHING };
                 let page = store.range(&run, request).await.unwrap();
-                let inside = |(_, id): &(u64, &EventId)| (start..=end).contains(*id);
-                let mut expected: Vec<u64> =
-                    (1..).zip(&ids).filter(inside).map(|(n, _)| n).collect();
+                let inside = (1..).zip(&ids).filter(|(_, id)| (start..=end).contains(*id));
+                let mut expected: Vec<u64> = inside.map(|(n, _)| n).collect();
                 if order == Order::Descending {
                     expected.reverse();
                 }

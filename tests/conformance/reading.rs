@@ -128,7 +128,7 @@ impl Follower {
     }
 
     /// The next item must be a reset.
-    pub async fn is_reset(&mut self) {
+    pub async fn expect_reset(&mut self) {
         match self.next().await {
             TailItem::Reset => {}
             TailItem::Events(events) => panic!("expected a reset, got {} events", events.len()),

@@ -88,7 +88,7 @@ async fn a_tail_hears_that_the_server_was_emptied(bench: Bench) {
     let mut follower = Follower::new(&store, &run, EventId::START);
     follower.events(3).await;
     bench.server().command::<String>(&["FLUSHALL"]);
-    follower.is_reset().await;
+    follower.expect_reset().await;
     writer.publish_numbers(7..=8).await;
     let heard = follower.events(2).await;
     assert_eq!((numbers(&heard), sequences(&heard)), (vec![7, 8], vec![1, 2]));
@@ -101,7 +101,7 @@ async fn a_tail_hears_that_its_stream_was_removed(bench: Bench) {
     let mut follower = Follower::new(&store, &run, EventId::START);
     follower.events(3).await;
     assert_eq!(bench.server().command::<u64>(&["DEL", STREAM]), 1);
-    follower.is_reset().await;
+    follower.expect_reset().await;
     writer.publish_numbers(7..=7).await;
     assert_eq!(numbers(&follower.events(1).await), [7]);
 }
@@ -115,7 +115,7 @@ async fn a_tail_hears_that_its_stream_was_rolled_back(bench: Bench) {
     let server = bench.server();
     assert_eq!(server.command::<u64>(&["DEL", STREAM]), 1);
     server.command::<String>(&["XADD", STREAM, "5-1", "data", "17"]);
-    follower.is_reset().await;
+    follower.expect_reset().await;
     let heard = follower.events(1).await;
     assert_eq!((heard[0].id, numbers(&heard)), (EventId::new(5, 1), vec![17]));
     writer.publish_numbers(18..=18).await;

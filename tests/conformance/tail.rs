@@ -118,7 +118,7 @@ async fn a_tail_hears_that_its_run_was_deleted(bench: Bench) {
     let mut follower = Follower::new(&store, &run, EventId::START);
     follower.events(3).await;
     assert!(store.delete(&run).await.unwrap());
-    follower.is_reset().await;
+    follower.expect_reset().await;
     writer.publish_numbers(7..=8).await;
     let heard = follower.events(2).await;
     assert_eq!((numbers(&heard), sequences(&heard)), (vec![7, 8], vec![1, 2]));
@@ -131,7 +131,7 @@ async fn a_tail_ahead_of_its_run_begins_anew(bench: Bench) {
     // As after a roll-back: the reader has seen events that are no more.
     let ahead = EventId::new(placed[2].id.ms + 3_600_000, 0);
     let mut follower = Follower::new(&store, &run, ahead);
-    follower.is_reset().await;
+    follower.expect_reset().await;
     assert_eq!(numbers(&follower.events(3).await), [1, 2, 3]);
     writer.publish_numbers(4..=4).await;
     assert_eq!(numbers(&follower.events(1).await), [4]);

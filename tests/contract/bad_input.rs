@@ -17,17 +17,39 @@ fn bad_run_ids(setup: Setup) {
     let hub = setup.hub();
     let (long, fits) = ("x".repeat(129), "x".repeat(128));
     for bad in [
-        "a%20b", "a%2Fb", "a%2fb", "a%252Fb", "..%2f..%2fetc", "a/b", "a%0Ab", "a%0d", "a%00b", "%ff", "%C3%A9",
-        ".", "..", "...", "%2e%2e", &long, "a:b", "%7Ba%7D", "*", "a%25b", "",
+        "a%20b",
+        "a%2Fb",
+        "a%2fb",
+        "a%252Fb",
+        "..%2f..%2fetc",
+        "a/b",
+        "a%0Ab",
+        "a%0d",
+        "a%00b",
+        "%ff",
+        "%C3%A9",
+        ".",
+        "..",
+        "...",
+        "%2e%2e",
+        &long,
+        "a:b",
+        "%7Ba%7D",
+        "*",
+        "a%25b",
+        "",
     ] {
-        for (method, rest) in [("POST", "/events"), ("GET", "/events"), ("GET", "/events/stream"), ("PUT", "/expiry")] {
+        for (method, rest) in
+            [("POST", "/events"), ("GET", "/events"), ("GET", "/events/stream"), ("PUT", "/expiry")]
+        {
             let request = Request::new(method, &format!("/runs/{bad}{rest}"));
             let request = if method == "GET" { request } else { request.json(r#"{"type":"a.b"}"#) };
             hub.send(request).is_problem(400, "INVALID_RUN_ID");
         }
         if !bad.contains('/') && !bad.is_empty() {
             hub.get(&format!("/runs/{bad}")).is_problem(400, "INVALID_RUN_ID");
-            hub.send(Request::new("DELETE", &format!("/runs/{bad}"))).is_problem(400, "INVALID_RUN_ID");
+            hub.send(Request::new("DELETE", &format!("/runs/{bad}")))
+                .is_problem(400, "INVALID_RUN_ID");
         }
     }
     for good in [fits.as_str(), "a.b_c~d-E9", "..a", "7"] {
@@ -88,7 +110,8 @@ fn a_bad_element_leaves_nothing_behind(setup: Setup) {
     answer.is_problem(422, "INVALID_EVENT");
     assert_eq!(answer.json()["index"], 2);
     let lines = "{\"type\":\"a.b\"}\n{broken\n";
-    let answer = hub.send(Request::new("POST", "/runs/r/events").body("application/x-ndjson", lines));
+    let answer =
+        hub.send(Request::new("POST", "/runs/r/events").body("application/x-ndjson", lines));
     answer.is_problem(422, "INVALID_EVENT");
     assert_eq!(answer.json()["index"], 1);
     hub.get("/runs/r").is_problem(404, "RUN_NOT_FOUND");
@@ -113,8 +136,21 @@ fn bad_queries(setup: Setup) {
     let hub = setup.hub();
     hub.publish("r", &json!({ "type": "a.b" }));
     for query in [
-        "limit=0", "limit=-1", "limit=abc", "limit=10001", "limit=", "limit=1&limit=2", "limit=%2B1", "limit=1.5",
-        "order=up", "order=", "types=", "types=LLM.*", "types=a.b%0A", "types=*.end", "agent=",
+        "limit=0",
+        "limit=-1",
+        "limit=abc",
+        "limit=10001",
+        "limit=",
+        "limit=1&limit=2",
+        "limit=%2B1",
+        "limit=1.5",
+        "order=up",
+        "order=",
+        "types=",
+        "types=LLM.*",
+        "types=a.b%0A",
+        "types=*.end",
+        "agent=",
     ] {
         hub.get(&format!("/runs/r/events?{query}")).is_problem(400, "INVALID_QUERY");
     }
@@ -135,12 +171,19 @@ fn bad_queries(setup: Setup) {
 fn wrong_types_and_methods(setup: Setup) {
     let hub = setup.hub();
     let body = r#"{"type":"a.b"}"#;
-    for kind in ["text/plain", "application/xml", "multipart/form-data", "application/json; charset=latin1", "json"] {
+    for kind in [
+        "text/plain",
+        "application/xml",
+        "multipart/form-data",
+        "application/json; charset=latin1",
+        "json",
+    ] {
         let answer = hub.send(Request::new("POST", "/runs/r/events").body(kind, body));
         answer.is_problem(415, "UNSUPPORTED_MEDIA_TYPE");
     }
     for encoding in ["gzip", "foo"] {
-        let request = Request::new("POST", "/runs/r/events").json(body).header("content-encoding", encoding);
+        let request =
+            Request::new("POST", "/runs/r/events").json(body).header("content-encoding", encoding);
         hub.send(request).is_problem(415, "UNSUPPORTED_MEDIA_TYPE");
     }
     for (method, path, allow) in [
@@ -159,7 +202,8 @@ fn wrong_types_and_methods(setup: Setup) {
     for path in ["/nothing", "/runs/r/nothing", "/runs/r/events/", "/Runs"] {
         hub.get(path).is_problem(404, "NOT_FOUND");
     }
-    let get = |path: &str, accept: &str| hub.send(Request::new("GET", path).header("accept", accept));
+    let get =
+        |path: &str, accept: &str| hub.send(Request::new("GET", path).header("accept", accept));
     get("/runs/r/events/stream", "application/json").is_problem(406, "NOT_ACCEPTABLE");
     get("/runs/r/events", "text/html").is_problem(406, "NOT_ACCEPTABLE");
     hub.get("/runs/r").is_problem(404, "RUN_NOT_FOUND");
@@ -169,7 +213,9 @@ fn bad_cursors(setup: Setup) {
     let hub = setup.hub();
     hub.publish("r", &json!({ "type": "a.b" }));
     let long = "1".repeat(60_000);
-    for cursor in ["abc", "$", ">", "+", "-", "1-*", "5", "0x1-0", "1-1-1", "18446744073709551616-0", &long] {
+    for cursor in
+        ["abc", "$", ">", "+", "-", "1-*", "5", "0x1-0", "1-1-1", "18446744073709551616-0", &long]
+    {
         let request = Request::new("GET", "/runs/r/events/stream").header("last-event-id", cursor);
         hub.send(request).is_problem(400, "INVALID_EVENT_ID");
     }

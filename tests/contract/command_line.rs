@@ -31,9 +31,21 @@ fn a_start_that_cannot_be_says_why_in_one_line() {
     fails(&setup, &[], &[("RUNHUB_PUBLISH__TIMEOUT", "soon")], 2, "bad value for publish.timeout");
     fails(&setup, &["serve", "--config", "/nowhere.toml"], &[], 2, "/nowhere.toml");
     let free = ["serve", "--bind", "127.0.0.1:0"];
-    fails(&setup, &free, &[("REDIS_URL", "http://:hunter2@x")], 2, "the Redis URL http://x cannot be used");
+    fails(
+        &setup,
+        &free,
+        &[("REDIS_URL", "http://:hunter2@x")],
+        2,
+        "the Redis URL http://x cannot be used",
+    );
     fails(&setup, &free, &[("REDIS_URL", "redis-sentinel://h:1")], 2, "redis-sentinel://");
-    fails(&setup, &free, &[("RUNHUB_DATA_DIR", "/proc/nowhere")], 1, "cannot open the data folder /proc/nowhere");
+    fails(
+        &setup,
+        &free,
+        &[("RUNHUB_DATA_DIR", "/proc/nowhere")],
+        1,
+        "cannot open the data folder /proc/nowhere",
+    );
     let _running = setup.hub();
     fails(&setup, &free, &[], 1, "is in use by another hub");
 }
@@ -43,13 +55,21 @@ fn a_start_says_what_a_newcomer_needs() {
     let setup = Setup::embedded();
     let hub = setup.hub();
     let log = hub.log();
-    for fact in ["listening on http://127.0.0.1:", "store: embedded in ", "curl -N http://", "curl -d '{\"type\""] {
+    for fact in [
+        "listening on http://127.0.0.1:",
+        "store: embedded in ",
+        "curl -N http://",
+        "curl -d '{\"type\"",
+    ] {
         assert!(log.contains(fact), "{log}");
     }
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     let redis = Setup::redis();
     let log = redis.hub().log();
-    assert!(log.contains(&format!("store: Redis at redis://127.0.0.1:{}/0", redis.redis_server().port)), "{log}");
+    assert!(
+        log.contains(&format!("store: Redis at redis://127.0.0.1:{}/0", redis.redis_server().port)),
+        "{log}"
+    );
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
@@ -69,7 +89,11 @@ fn publish_and_tail_talk_to_a_hub() {
     let first = lines.next().unwrap().unwrap();
     assert!(first.contains(r#""data":{"n":1.10}"#), "{first}");
     let mut piped = setup.command();
-    piped.args(["publish", "r", "tool.start", "-"]).envs(url).stdin(Stdio::piped()).stdout(Stdio::null());
+    piped
+        .args(["publish", "r", "tool.start", "-"])
+        .envs(url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
     let mut piped = piped.spawn().unwrap();
     piped.stdin.take().unwrap().write_all(b"{\"x\":\n2}").unwrap();
     assert!(piped.wait().unwrap().success());
@@ -102,7 +126,11 @@ fn tail_goes_on_after_a_lost_connection() {
     let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
     let mut sequences = |count: usize| -> Vec<u64> {
         let lines = lines.by_ref().take(count);
-        lines.map(|l| serde_json::from_str::<Value>(&l.unwrap()).unwrap()["sequence"].as_u64().unwrap()).collect()
+        lines
+            .map(|l| {
+                serde_json::from_str::<Value>(&l.unwrap()).unwrap()["sequence"].as_u64().unwrap()
+            })
+            .collect()
     };
     assert_eq!(sequences(3), [1, 2, 3]);
     hub.kill();

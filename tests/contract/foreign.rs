@@ -10,23 +10,63 @@ fn our_entries_have_the_contracts_fields_in_order() {
     let hub = setup.hub();
     hub.publish("demo", &json!({ "type": "llm.stream", "data": { "content": "hi" }, "event_id": "k",
         "timestamp": "2025-01-01T12:00:00.001Z", "source": { "agent_id": "r1", "team_name": "t" } }));
-    hub.publish("demo", &json!({ "type": "a.b", "source": { "node_name": "n" }, "tags": ["x"], "priority": "low",
-        "trace_id": "t", "event_id": "l", "timestamp": "2025-01-01T12:00:00.002Z" }));
-    let entries: Vec<(String, Vec<String>)> = setup.redis_server().command(&["XRANGE", "run:demo:events", "-", "+"]);
+    hub.publish(
+        "demo",
+        &json!({ "type": "a.b", "source": { "node_name": "n" }, "tags": ["x"], "priority": "low",
+        "trace_id": "t", "event_id": "l", "timestamp": "2025-01-01T12:00:00.002Z" }),
+    );
+    let entries: Vec<(String, Vec<String>)> =
+        setup.redis_server().command(&["XRANGE", "run:demo:events", "-", "+"]);
     let fields = |index: usize| entries[index].1.iter().map(String::as_str).collect::<Vec<_>>();
     assert_eq!(
         fields(0),
-        ["timestamp", "2025-01-01T12:00:00.001Z", "sequence", "1", "source_agent_id", "r1", "source_agent_type", "",
-            "source_agent_name", "", "source_team_name", "t", "event_category", "llm", "event_action", "stream",
-            "data", r#"{"content":"hi"}"#, "event_id", "k"]
+        [
+            "timestamp",
+            "2025-01-01T12:00:00.001Z",
+            "sequence",
+            "1",
+            "source_agent_id",
+            "r1",
+            "source_agent_type",
+            "",
+            "source_agent_name",
+            "",
+            "source_team_name",
+            "t",
+            "event_category",
+            "llm",
+            "event_action",
+            "stream",
+            "data",
+            r#"{"content":"hi"}"#,
+            "event_id",
+            "k"
+        ]
     );
     assert_eq!(
         fields(1)[14..],
-        ["event_action", "b", "data", "null", "source", r#"{"node_name":"n"}"#, "event_id", "l", "trace_id", "t",
-            "priority", "low", "tags", r#"["x"]"#][..]
+        [
+            "event_action",
+            "b",
+            "data",
+            "null",
+            "source",
+            r#"{"node_name":"n"}"#,
+            "event_id",
+            "l",
+            "trace_id",
+            "t",
+            "priority",
+            "low",
+            "tags",
+            r#"["x"]"#
+        ][..]
     );
     let kind = |key: &str| setup.redis_server().command::<String>(&["TYPE", key]);
-    assert_eq!((kind("run:demo:events"), kind("run:demo:meta"), kind("runs")), ("stream".into(), "hash".into(), "zset".into()));
+    assert_eq!(
+        (kind("run:demo:events"), kind("run:demo:meta"), kind("runs")),
+        ("stream".into(), "hash".into(), "zset".into())
+    );
     let status: String = setup.redis_server().command(&["HGET", "run:demo:meta", "status"]);
     let sequence: u64 = setup.redis_server().command(&["HGET", "run:demo:meta", "sequence"]);
     assert_eq!((status.as_str(), sequence), ("running", 2));
@@ -41,11 +81,20 @@ fn a_foreign_program_is_a_publisher() {
     let redis = setup.redis_server();
     let mut stream = hub.follow("/runs/7/events/stream");
     let add = |sequence: &str, action: &str| {
-        redis.xadd("run:7:events", &[
-            ("timestamp", b"2025-01-01T12:00:00.001Z"), ("sequence", sequence.as_bytes()),
-            ("source_agent_id", b"r1"), ("source_agent_type", b""), ("source_agent_name", b""), ("source_team_name", b""),
-            ("event_category", b"llm"), ("event_action", action.as_bytes()), ("data", br#"{"content":"hi"}"#),
-        ])
+        redis.xadd(
+            "run:7:events",
+            &[
+                ("timestamp", b"2025-01-01T12:00:00.001Z"),
+                ("sequence", sequence.as_bytes()),
+                ("source_agent_id", b"r1"),
+                ("source_agent_type", b""),
+                ("source_agent_name", b""),
+                ("source_team_name", b""),
+                ("event_category", b"llm"),
+                ("event_action", action.as_bytes()),
+                ("data", br#"{"content":"hi"}"#),
+            ],
+        )
     };
     let id = add("1", "stream");
     let (seen, event) = stream.event();
@@ -66,7 +115,10 @@ fn a_foreign_program_is_a_publisher() {
     assert_eq!(stream.event().1["sequence"], Value::Null);
     stream.closes("run_finished");
     let run = hub.get("/runs/7").json();
-    assert_eq!((&run["status"], &run["length"], &run["last_sequence"]), (&json!("failed"), &json!(4), &json!(3)));
+    assert_eq!(
+        (&run["status"], &run["length"], &run["last_sequence"]),
+        (&json!("failed"), &json!(4), &json!(3))
+    );
     assert!(run["expires_in"].as_u64().is_some_and(|s| s > 86_000), "{run}");
     assert!(redis.command::<i64>(&["PTTL", "run:7:events"]) > 86_000_000);
 }
@@ -79,7 +131,11 @@ fn odd_entries_break_nothing() {
     let mut stream = hub.follow("/runs/7/events/stream");
     let odd: [&[(&str, &[u8])]; 10] = [
         &[("unrelated", b"x")],
-        &[("event_category", b"llm\nid: 9-9"), ("event_action", b"x\r\ndata: forged"), ("data", b"1")],
+        &[
+            ("event_category", b"llm\nid: 9-9"),
+            ("event_action", b"x\r\ndata: forged"),
+            ("data", b"1"),
+        ],
         &[("event_category", b"LLM"), ("event_action", b""), ("data", b"{broken")],
         &[("data", b"\xff\x00\r\n")],
         &[("sequence", b"-3"), ("timestamp", b"noon\n"), ("data", b"")],
@@ -87,15 +143,31 @@ fn odd_entries_break_nothing() {
         &[("source", b"[1]"), ("source_agent_id", b"\xff"), ("tags", b"x"), ("event_id", b"a\nb")],
         &[("data", b"\"\\ud800\""), ("priority", b"max"), ("metadata", b"{\"a\":\n1}")],
         &[("event_type", b"llm_stream"), ("data", b"{}")],
-        &[("event_category", b"gap"), ("event_action", b"gap"), ("correlation_id", b"a\r\nevent: close")],
+        &[
+            ("event_category", b"gap"),
+            ("event_action", b"gap"),
+            ("correlation_id", b"a\r\nevent: close"),
+        ],
     ];
     for fields in odd {
         redis.xadd("run:7:events", fields);
     }
     // The strict reader accepts no forged or broken frame.
     let events: Vec<Value> = (0..odd.len()).map(|_| stream.event().1).collect();
-    let kinds: Vec<String> = events.iter().map(|e| format!("{}.{}", e["event"]["category"].as_str().unwrap(), e["event"]["action"].as_str().unwrap())).collect();
-    assert_eq!(kinds[..4], ["unknown.unknown", "unknown.unknown", "unknown.unknown", "unknown.unknown"]);
+    let kinds: Vec<String> = events
+        .iter()
+        .map(|e| {
+            format!(
+                "{}.{}",
+                e["event"]["category"].as_str().unwrap(),
+                e["event"]["action"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        kinds[..4],
+        ["unknown.unknown", "unknown.unknown", "unknown.unknown", "unknown.unknown"]
+    );
     assert_eq!(kinds[8..], ["llm.stream", "gap.gap"]);
     assert_eq!(events[0]["data"], Value::Null);
     assert_eq!(events[2]["data"], "{broken");
@@ -150,7 +222,9 @@ fn tagged_keys() {
     let hub = setup.hub();
     let mut stream = hub.follow("/runs/a/events/stream");
     hub.publish_numbers("a", 1, 1);
-    let id = setup.redis_server().xadd("run:{a}:events", &[("event_category", b"x"), ("event_action", b"y")]);
+    let id = setup
+        .redis_server()
+        .xadd("run:{a}:events", &[("event_category", b"x"), ("event_action", b"y")]);
     assert_eq!(stream.sequences(1), [1]);
     assert_eq!(stream.event().0, id);
 }

@@ -30,7 +30,10 @@ fn pages_walk_the_whole_run(setup: Setup) {
     hub.publish_numbers("r", 1, 1000);
     hub.publish_numbers("r", 1001, 345);
     let first = get(&hub, "");
-    assert_eq!((first["run_id"].as_str(), sequences(&first).len(), &first["has_more"]), (Some("r"), 1000, &json!(true)));
+    assert_eq!(
+        (first["run_id"].as_str(), sequences(&first).len(), &first["has_more"]),
+        (Some("r"), 1000, &json!(true))
+    );
     let (mut seen, mut from) = (Vec::new(), "-".to_owned());
     loop {
         let page = get(&hub, &format!("limit=100&start_id={from}"));
@@ -65,8 +68,14 @@ fn ranges_are_inclusive(setup: Setup) {
     let told = hub.publish_numbers("r", 1, 10);
     let id = |sequence: usize| told["events"][sequence - 1]["id"].as_str().unwrap();
     let (third, seventh) = (id(3), id(7));
-    assert_eq!(sequences(&get(&hub, &format!("start_id={third}&end_id={seventh}"))), [3, 4, 5, 6, 7]);
-    assert_eq!(sequences(&get(&hub, &format!("start_id={third}&end_id={seventh}&order=desc"))), [7, 6, 5, 4, 3]);
+    assert_eq!(
+        sequences(&get(&hub, &format!("start_id={third}&end_id={seventh}"))),
+        [3, 4, 5, 6, 7]
+    );
+    assert_eq!(
+        sequences(&get(&hub, &format!("start_id={third}&end_id={seventh}&order=desc"))),
+        [7, 6, 5, 4, 3]
+    );
     assert_eq!(sequences(&get(&hub, &format!("start_id={seventh}"))), [7, 8, 9, 10]);
     assert_eq!(sequences(&get(&hub, &format!("start_id={seventh}&order=desc"))), [10, 9, 8, 7]);
     assert_eq!(sequences(&get(&hub, &format!("after={third}&limit=2"))), [4, 5]);
@@ -114,7 +123,12 @@ fn an_empty_range_is_no_error(setup: Setup) {
     let hub = setup.hub();
     hub.get("/runs/r/events").is_problem(404, "RUN_NOT_FOUND");
     hub.publish_numbers("r", 1, 3);
-    for query in ["start_id=5-0&end_id=4-0", "start_id=%2B", "end_id=-", "after=18446744073709551615-18446744073709551615"] {
+    for query in [
+        "start_id=5-0&end_id=4-0",
+        "start_id=%2B",
+        "end_id=-",
+        "after=18446744073709551615-18446744073709551615",
+    ] {
         let page = get(&hub, query);
         assert_eq!((sequences(&page), &page["has_more"]), (vec![], &json!(false)), "{query}");
     }

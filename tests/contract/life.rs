@@ -22,7 +22,10 @@ fn terminal_events_set_the_status(setup: Setup) {
     ] {
         hub.publish(kind, &json!({ "type": "agent.start" }));
         let run = hub.get(&format!("/runs/{kind}")).json();
-        assert_eq!((&run["status"], &run["ended_at"], &run["expires_in"]), (&json!("running"), &Value::Null, &Value::Null));
+        assert_eq!(
+            (&run["status"], &run["ended_at"], &run["expires_in"]),
+            (&json!("running"), &Value::Null, &Value::Null)
+        );
         hub.publish(kind, &json!({ "type": format!("lifecycle.{kind}") }));
         let run = hub.get(&format!("/runs/{kind}")).json();
         assert_eq!(run["status"], status);
@@ -38,7 +41,10 @@ fn started_takes_the_end_back(setup: Setup) {
     assert_eq!(hub.get("/runs/r").json()["status"], "failed");
     hub.publish("r", &json!({ "type": "lifecycle.started" }));
     let run = hub.get("/runs/r").json();
-    assert_eq!((&run["status"], &run["ended_at"], &run["expires_in"]), (&json!("running"), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&run["status"], &run["ended_at"], &run["expires_in"]),
+        (&json!("running"), &Value::Null, &Value::Null)
+    );
     let mut stream = hub.follow("/runs/r/events/stream");
     assert_eq!(stream.sequences(3), [1, 2, 3]);
     hub.publish("r", &json!({ "type": "a.b" }));
@@ -67,9 +73,21 @@ fn expiry_is_set_by_hand(setup: Setup) {
     put(r#"{"seconds":5}"#).is_problem(404, "RUN_NOT_FOUND");
     hub.publish("r", &json!({ "type": "a.b" }));
     let answer = put(r#"{"seconds":1000}"#);
-    assert_eq!((answer.status, &answer.json()["expires_in"], &answer.json()["run_id"]), (200, &json!(1000), &json!("r")));
+    assert_eq!(
+        (answer.status, &answer.json()["expires_in"], &answer.json()["run_id"]),
+        (200, &json!(1000), &json!("r"))
+    );
     assert_eq!(hub.get("/runs/r").json()["status"], "running");
-    for bad in ["", "{}", r#"{"seconds":-1}"#, r#"{"seconds":"5"}"#, r#"{"seconds":1.5}"#, r#"{"seconds":5,"x":1}"#, "5"] {
+    for bad in [
+        "",
+        "{}",
+        r#"{"seconds":0}"#,
+        r#"{"seconds":-1}"#,
+        r#"{"seconds":"5"}"#,
+        r#"{"seconds":1.5}"#,
+        r#"{"seconds":5,"x":1}"#,
+        "5",
+    ] {
         put(bad).is_problem(400, "INVALID_JSON");
     }
     assert_eq!(put(r#"{"seconds":1}"#).status, 200);
@@ -80,13 +98,19 @@ fn expiry_is_set_by_hand(setup: Setup) {
 fn an_event_to_an_expired_run_begins_anew(setup: Setup) {
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 3);
-    assert_eq!(hub.send(Request::new("PUT", "/runs/r/expiry").json(r#"{"seconds":1}"#)).status, 200);
+    assert_eq!(
+        hub.send(Request::new("PUT", "/runs/r/expiry").json(r#"{"seconds":1}"#)).status,
+        200
+    );
     until("the run expires", || (hub.get("/runs/r").status == 410).then_some(()));
     let told = hub.publish("r", &json!({ "type": "lifecycle.started" }));
     // Numbers go on: a reader with an old cursor must not take new events for known ones.
     assert_eq!(told["events"][0]["sequence"], 4);
     let run = hub.get("/runs/r").json();
-    assert_eq!((&run["status"], &run["length"], &run["expires_in"]), (&json!("running"), &json!(1), &Value::Null));
+    assert_eq!(
+        (&run["status"], &run["length"], &run["expires_in"]),
+        (&json!("running"), &json!(1), &Value::Null)
+    );
     assert_eq!(hub.follow("/runs/r/events/stream").sequences(1), [4]);
 }
 

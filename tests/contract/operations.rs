@@ -17,19 +17,33 @@ fn health_and_metrics(setup: Setup) {
     stream.event();
     let metrics = hub.get("/metrics");
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
-    for line in ["runhub_events_published_total 3", "runhub_subscribers 1", "runhub_followed_runs 1", "runhub_store_up 1",
-        "# TYPE runhub_publish_seconds histogram", "runhub_actor_panics_total{actor=\"RunActor\"} 0"]
-    {
+    for line in [
+        "runhub_events_published_total 3",
+        "runhub_subscribers 1",
+        "runhub_followed_runs 1",
+        "runhub_store_up 1",
+        "# TYPE runhub_publish_seconds histogram",
+        "runhub_actor_panics_total{actor=\"RunActor\"} 0",
+    ] {
         assert!(metrics.text().contains(line), "{line} in {}", metrics.text());
     }
     assert!(!metrics.text().contains("run=\""), "a run's name is never a label");
     let openapi = hub.get("/openapi.json").json();
-    for path in ["/runs", "/runs/{run_id}", "/runs/{run_id}/expiry", "/runs/{run_id}/events",
-        "/runs/{run_id}/events/stream", "/health/live", "/health/ready", "/metrics"]
-    {
+    for path in [
+        "/runs",
+        "/runs/{run_id}",
+        "/runs/{run_id}/expiry",
+        "/runs/{run_id}/events",
+        "/runs/{run_id}/events/stream",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    ] {
         assert!(openapi["paths"][path].is_object(), "{path}");
     }
-    for head in ["/health/live", "/health/ready", "/runs", "/runs/r", "/runs/r/events", "/metrics", "/"] {
+    for head in
+        ["/health/live", "/health/ready", "/runs", "/runs/r", "/runs/r/events", "/metrics", "/"]
+    {
         let answer = hub.send(Request::new("HEAD", head));
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{head}");
     }
@@ -48,7 +62,14 @@ fn stopping_closes_and_loses_nothing(setup: Setup) {
         assert_eq!(stream.sequences(3), [1, 2, 3]);
     }
     for n in 0..50 {
-        assert_eq!(hub.post("/runs/r/events?ack=accepted", json!({ "type": "a.b", "data": n }).to_string()).status, 202);
+        assert_eq!(
+            hub.post(
+                "/runs/r/events?ack=accepted",
+                json!({ "type": "a.b", "data": n }).to_string()
+            )
+            .status,
+            202
+        );
     }
     hub.signal("-TERM");
     for stream in &mut streams {
@@ -76,7 +97,9 @@ fn a_client_that_vanishes_in_its_head_or_body_is_let_go() {
     let setup = Setup::embedded().set("PUBLISH__BODY_TIMEOUT", "300ms");
     let hub = setup.hub();
     // A body that stops half-way.
-    let request = Request::new("POST", "/runs/r/events").header("content-length", "100").header("content-type", "application/json");
+    let request = Request::new("POST", "/runs/r/events")
+        .header("content-length", "100")
+        .header("content-type", "application/json");
     let mut connection = request.body("", "").open(hub.port);
     let mut answer = Vec::new();
     // Two content-lengths are refused by the parser at once; what counts is that it ends.
@@ -94,7 +117,9 @@ fn origins_are_matched_exactly() {
         answer.header("access-control-allow-origin").map(str::to_owned)
     };
     assert_eq!(from("https://app.example").as_deref(), Some("https://app.example"));
-    for other in ["https://app.example.evil", "http://app.example", "https://app.example:8443", "null"] {
+    for other in
+        ["https://app.example.evil", "http://app.example", "https://app.example:8443", "null"]
+    {
         assert_eq!(from(other), None, "{other}");
     }
     let asked = Request::new("OPTIONS", "/runs/r/events/stream")

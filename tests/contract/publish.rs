@@ -55,13 +55,18 @@ fn one_event_is_stored_as_sent(setup: Setup) {
 
 fn an_array_and_lines_are_stored_in_order(setup: Setup) {
     let hub = setup.hub();
-    let told = hub.publish("r", &json!([{ "type": "a.b", "data": 1 }, { "event_type": "llm_stream", "data": 2 }]));
+    let told = hub.publish(
+        "r",
+        &json!([{ "type": "a.b", "data": 1 }, { "event_type": "llm_stream", "data": 2 }]),
+    );
     assert_eq!((&told["count"], &told["events"][1]["sequence"]), (&json!(2), &json!(2)));
     let lines = "{\"type\":\"a.b\",\"data\":3}\n\n{\"event\":{\"category\":\"a\",\"action\":\"c\"},\"data\":4}\n";
-    let answer = hub.send(Request::new("POST", "/runs/r/events").body("application/x-ndjson", lines));
+    let answer =
+        hub.send(Request::new("POST", "/runs/r/events").body("application/x-ndjson", lines));
     assert_eq!((answer.status, &answer.json()["count"]), (201, &json!(2)));
     let events = hub.history("r");
-    let seen: Vec<_> = events.iter().map(|e| (e["sequence"].as_u64(), e["data"].as_u64())).collect();
+    let seen: Vec<_> =
+        events.iter().map(|e| (e["sequence"].as_u64(), e["data"].as_u64())).collect();
     assert_eq!(seen, (1..=4).map(|n| (Some(n), Some(n))).collect::<Vec<_>>());
     assert_eq!(events[1]["event"], json!({ "category": "llm", "action": "stream" }));
     assert_eq!(events[1]["source"], Value::Null);
@@ -91,7 +96,10 @@ fn accepted_events_arrive(setup: Setup) {
     let answer = hub.post("/runs/r/events?ack=accepted", r#"{"type":"a.b","event_id":"k"}"#);
     assert_eq!(
         (answer.status, answer.json()),
-        (202, json!({ "run_id": "r", "status": "accepted", "count": 1, "events": [{ "event_id": "k" }] }))
+        (
+            202,
+            json!({ "run_id": "r", "status": "accepted", "count": 1, "events": [{ "event_id": "k" }] })
+        )
     );
     assert_eq!(stream.event().1["event_id"], "k");
     assert_eq!(hub.post("/runs/r/events?ack=persisted", r#"{"type":"a.b"}"#).status, 201);
@@ -128,7 +136,8 @@ fn an_idempotency_key_stands_for_event_ids(setup: Setup) {
     assert_eq!(send(r#"{"type":"a.b"}"#, "K").status, 200);
     let batch = r#"[{"type":"a.b"},{"type":"a.c"},{"type":"a.d","event_id":"own"}]"#;
     let told = send(batch, "K").json();
-    let keys: Vec<_> = told["events"].as_array().unwrap().iter().map(|e| e["event_id"].clone()).collect();
+    let keys: Vec<_> =
+        told["events"].as_array().unwrap().iter().map(|e| e["event_id"].clone()).collect();
     assert_eq!(keys, ["K-0", "K-1", "own"]);
     assert_eq!((send(batch, "K").status, hub.history("r").len()), (200, 4));
     send(batch, "with space").is_problem(400, "INVALID_EVENT_ID");
@@ -142,13 +151,15 @@ fn an_event_id_that_the_hub_made_is_known_again(setup: Setup) {
     let first = hub.publish("r", &json!({ "type": "a.b", "data": 7 }));
     hub.publish_numbers("r", 31, 30);
     let key = &first["events"][0]["event_id"];
-    let again = hub.post("/runs/r/events", json!({ "type": "a.b", "data": 7, "event_id": key }).to_string());
+    let again = hub
+        .post("/runs/r/events", json!({ "type": "a.b", "data": 7, "event_id": key }).to_string());
     assert_eq!((again.status, again.json()), (200, first.clone()));
     let other = json!([{ "type": "a.b" }, { "type": "a.b", "data": 8, "event_id": key }]);
     hub.post("/runs/r/events", other.to_string()).is_problem(422, "EVENT_ID_REUSED");
     let mixed = json!([{ "type": "a.c" }, { "type": "a.b", "data": 7, "event_id": key }, { "type": "a.d" }]);
     let mixed = hub.publish("r", &mixed);
-    let sequences: Vec<_> = (0..3).map(|i| mixed["events"][i]["sequence"].as_u64().unwrap()).collect();
+    let sequences: Vec<_> =
+        (0..3).map(|i| mixed["events"][i]["sequence"].as_u64().unwrap()).collect();
     assert_eq!(sequences, [62, 31, 63]);
 }
 

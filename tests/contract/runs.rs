@@ -23,13 +23,18 @@ fn the_list_is_by_newest_activity(setup: Setup) {
             None => break,
         }
     }
-    let mut expected: Vec<String> = (0..25).rev().filter(|n| *n != 3).map(|n| format!("run-{n:02}")).collect();
+    let mut expected: Vec<String> =
+        (0..25).rev().filter(|n| *n != 3).map(|n| format!("run-{n:02}")).collect();
     expected.insert(0, "run-03".to_owned());
     assert_eq!(seen, expected);
     let completed = hub.get("/runs?status=completed").json();
-    let names: Vec<&Value> = completed["runs"].as_array().unwrap().iter().map(|r| &r["run_id"]).collect();
+    let names: Vec<&Value> =
+        completed["runs"].as_array().unwrap().iter().map(|r| &r["run_id"]).collect();
     assert_eq!(names, [&json!("run-03")]);
-    assert_eq!(hub.get("/runs?status=running&limit=1000").json()["runs"].as_array().unwrap().len(), 24);
+    assert_eq!(
+        hub.get("/runs?status=running&limit=1000").json()["runs"].as_array().unwrap().len(),
+        24
+    );
 }
 
 fn a_run_shows_itself(setup: Setup) {
@@ -39,7 +44,8 @@ fn a_run_shows_itself(setup: Setup) {
     let answer = hub.get("/runs/r");
     assert_eq!(answer.status, 200);
     let run = answer.json();
-    let (created, updated) = (run["created_at"].as_str().unwrap(), run["updated_at"].as_str().unwrap());
+    let (created, updated) =
+        (run["created_at"].as_str().unwrap(), run["updated_at"].as_str().unwrap());
     assert!(created <= updated && created.len() == 24, "{run}");
     assert_eq!(
         run,

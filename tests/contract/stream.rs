@@ -36,7 +36,10 @@ fn history_then_live_without_a_seam(setup: Setup) {
     assert_eq!(stream.sequences(1800), (1..=1800).collect::<Vec<_>>());
     hub.publish_numbers("r", 1801, 2);
     let (id, event) = stream.event();
-    assert_eq!((event["sequence"].as_u64(), &event["data"]["n"], &event["run_id"]), (Some(1801), &json!(1801), &json!("r")));
+    assert_eq!(
+        (event["sequence"].as_u64(), &event["data"]["n"], &event["run_id"]),
+        (Some(1801), &json!(1801), &json!("r"))
+    );
     assert_eq!(hub.history("r")[1800]["id"], id.as_str());
     assert_eq!(stream.sequences(1), [1802]);
 }
@@ -71,7 +74,8 @@ fn resume_behind_an_id(setup: Setup) {
 fn headers_and_framing(setup: Setup) {
     let hub = setup.hub();
     hub.publish("r", &json!({ "type": "llm.stream", "data": "a\r\nid: 1-1\n\nevent: x\u{2028}" }));
-    let request = Request::new("GET", "/runs/r/events/stream").header("accept", "text/event-stream");
+    let request =
+        Request::new("GET", "/runs/r/events/stream").header("accept", "text/event-stream");
     let mut stream = Stream::open(hub.port, request.header("x-request-id", "mine"));
     for (name, value) in [
         ("content-type", "text/event-stream"),
@@ -83,7 +87,10 @@ fn headers_and_framing(setup: Setup) {
     }
     let frame = stream.next_real();
     let Frame::Event { name: Some(name), data, .. } = frame else { panic!("{frame:?}") };
-    assert_eq!((name.as_str(), data["data"].as_str()), ("llm.stream", Some("a\r\nid: 1-1\n\nevent: x\u{2028}")));
+    assert_eq!(
+        (name.as_str(), data["data"].as_str()),
+        ("llm.stream", Some("a\r\nid: 1-1\n\nevent: x\u{2028}"))
+    );
     let frame = hub.follow("/runs/r/events/stream?framing=message").next_real();
     assert!(matches!(frame, Frame::Event { name: None, .. }), "{frame:?}");
 }
@@ -141,7 +148,8 @@ fn a_finished_run_closes(setup: Setup) {
     hub.publish_numbers("r", 1, 3);
     let mut live = hub.follow("/runs/r/events/stream");
     assert_eq!(live.sequences(3), [1, 2, 3]);
-    let told = hub.publish("r", &json!([{ "type": "lifecycle.completed" }, { "type": "system.warning" }]));
+    let told =
+        hub.publish("r", &json!([{ "type": "lifecycle.completed" }, { "type": "system.warning" }]));
     assert_eq!(live.sequences(2), [4, 5]);
     live.closes("run_finished");
     let mut late = hub.follow("/runs/r/events/stream");
@@ -169,7 +177,10 @@ fn a_cursor_ahead_of_the_run(setup: Setup) {
     let mut stream = hub.follow_from("/runs/r/events/stream", ahead);
     let (name, gap) = stream.control();
     assert_eq!(name, "gap");
-    assert_eq!(gap, json!({ "reason": "reset", "requested": ahead, "oldest": id_of(&told, 0), "missed": null }));
+    assert_eq!(
+        gap,
+        json!({ "reason": "reset", "requested": ahead, "oldest": id_of(&told, 0), "missed": null })
+    );
     assert_eq!(stream.sequences(3), [1, 2, 3]);
     let mut empty = hub.follow_from("/runs/none/events/stream", "5-5");
     let gap = json!({ "reason": "reset", "requested": "5-5", "oldest": null, "missed": null });
@@ -201,7 +212,10 @@ fn a_trimmed_cursor_is_said(setup: Setup) {
     let (name, gap) = stream.control();
     assert_eq!(name, "gap");
     let requested = id_of(&told, 4);
-    assert_eq!(gap, json!({ "reason": "trimmed", "requested": requested, "oldest": first, "missed": null }));
+    assert_eq!(
+        gap,
+        json!({ "reason": "trimmed", "requested": requested, "oldest": first, "missed": null })
+    );
     assert_eq!(stream.sequences(2), [1011 - length, 1012 - length]);
     // Before the first event of all the number of what is missing is known.
     let (_, gap) = hub.follow_from("/runs/r/events/stream", "0-0").control();

@@ -30,7 +30,12 @@ fn the_hub_starts_without_redis_and_finds_it() {
     let hub = setup.hub();
     assert_eq!(mode(&hub), "degraded");
     let ready = hub.get("/health/ready").json();
-    assert!(ready["why"].is_string() && ready["since"].is_string() && ready["store"]["reachable"] == false, "{ready}");
+    assert!(
+        ready["why"].is_string()
+            && ready["since"].is_string()
+            && ready["store"]["reachable"] == false,
+        "{ready}"
+    );
     assert_eq!(hub.get("/health/live").status, 200);
     fails_in_time(&hub);
     hub.get("/runs/r").is_problem(503, "STORE_UNAVAILABLE");
@@ -59,7 +64,10 @@ fn redis_is_killed_and_comes_back() {
         until_mode(&hub, "normal");
         let first = 4 + round * 2;
         let told = hub.publish_numbers("r", first, 2);
-        assert_eq!(told["events"][0]["sequence"], first, "what failed was not stored behind the publisher's back");
+        assert_eq!(
+            told["events"][0]["sequence"], first,
+            "what failed was not stored behind the publisher's back"
+        );
         assert_eq!(stream.sequences(2), [first, first + 1]);
     }
 }
@@ -97,7 +105,10 @@ fn redis_refuses_writes_and_readers_go_on() {
     let redis = setup.redis_server();
     for (refuse, accept) in [
         (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
-        (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"]),
+        (
+            ["CONFIG", "SET", "min-replicas-to-write", "1"],
+            ["CONFIG", "SET", "min-replicas-to-write", "0"],
+        ),
     ] {
         let () = redis.command(&refuse);
         fails_in_time(&hub);
@@ -145,8 +156,16 @@ fn a_password_that_changes_is_not_logged() {
     hub.publish_numbers("r", 1, 1);
     let mut admin = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
     let change = |admin: &mut redis::Connection, password: &str| {
-        let () = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg(password).query(admin).unwrap();
-        let () = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").query(admin).unwrap();
+        let () =
+            redis::cmd("CONFIG").arg("SET").arg("requirepass").arg(password).query(admin).unwrap();
+        let () = redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("normal")
+            .arg("SKIPME")
+            .arg("yes")
+            .query(admin)
+            .unwrap();
     };
     change(&mut admin, "hunter3");
     until_mode(&hub, "degraded");

@@ -56,7 +56,17 @@ fn a_stream_that_is_rolled_back() {
     let (_hub, mut stream, told) = reading(&setup);
     let redis = setup.redis_server();
     let () = redis.command(&["DEL", "run:r:events"]);
-    let _: String = redis.command(&["XADD", "run:r:events", "1000-0", "event_category", "a", "event_action", "b", "sequence", "1"]);
+    let _: String = redis.command(&[
+        "XADD",
+        "run:r:events",
+        "1000-0",
+        "event_category",
+        "a",
+        "event_action",
+        "b",
+        "sequence",
+        "1",
+    ]);
     let gap = says_reset(&mut stream, &told["events"][19]["id"]);
     assert_eq!(gap["oldest"], "1000-0");
     assert_eq!(stream.event().0, "1000-0");
@@ -71,7 +81,10 @@ fn a_stream_that_is_trimmed_under_a_reader_that_lags() {
     let _: u64 = setup.redis_server().command(&["XTRIM", "run:r:events", "MAXLEN", "5"]);
     let mut stream = hub.follow_from("/runs/r/events/stream", cursor);
     let (name, gap) = stream.control();
-    assert_eq!((name.as_str(), gap["reason"].as_str(), gap["requested"].as_str()), ("gap", Some("trimmed"), Some(cursor)));
+    assert_eq!(
+        (name.as_str(), gap["reason"].as_str(), gap["requested"].as_str()),
+        ("gap", Some("trimmed"), Some(cursor))
+    );
     assert_eq!(gap["oldest"], told["events"][15]["id"]);
     assert_eq!(stream.sequences(5), [16, 17, 18, 19, 20]);
 }

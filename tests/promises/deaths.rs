@@ -25,7 +25,8 @@ fn publish(port: u16, publisher: usize, stop: &AtomicBool) -> HashMap<String, (S
         match sent {
             Ok(answer) if matches!(answer.status, 200 | 201) => {
                 let event = &answer.json()["events"][0];
-                let place = (event["id"].as_str().unwrap().to_owned(), event["sequence"].as_u64().unwrap());
+                let place =
+                    (event["id"].as_str().unwrap().to_owned(), event["sequence"].as_u64().unwrap());
                 answered.insert(key, place);
                 number += 1;
             }
@@ -45,10 +46,14 @@ fn what_was_answered_201_is_there_after_kill_9(setup: Setup) {
     eprintln!("seed {seed}");
     let stop = AtomicBool::new(false);
     let answered = std::thread::scope(|scope| {
-        let publishers: Vec<_> = (0..PUBLISHERS).map(|p| scope.spawn({
-            let stop = &stop;
-            move || publish(port, p, stop)
-        })).collect();
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|p| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || publish(port, p, stop)
+                })
+            })
+            .collect();
         for death in 0..DEATHS {
             // Some time within the publishing, by seed; nothing is waited for.
             std::thread::sleep(Duration::from_millis(100 + (seed >> (death * 8)) % 256));
@@ -65,13 +70,21 @@ fn what_was_answered_201_is_there_after_kill_9(setup: Setup) {
             assert_eq!(event["sequence"], sequence, "seed {seed}: sequences have no hole");
             let key = event["event_id"].as_str().unwrap().to_owned();
             let place = (event["id"].as_str().unwrap().to_owned(), sequence);
-            assert_eq!(stored.insert(key.clone(), place), None, "seed {seed}: {key} is there twice");
+            assert_eq!(
+                stored.insert(key.clone(), place),
+                None,
+                "seed {seed}: {key} is there twice"
+            );
         }
     }
     let total: usize = answered.iter().map(HashMap::len).sum();
     assert!(total > 20, "seed {seed}: only {total} publishes were answered");
     for (key, place) in answered.into_iter().flatten() {
-        assert_eq!(stored.get(&key), Some(&place), "seed {seed}: {key} was answered and is not there");
+        assert_eq!(
+            stored.get(&key),
+            Some(&place),
+            "seed {seed}: {key} was answered and is not there"
+        );
     }
     let _: Value = hub.get("/health/ready").json();
 }

@@ -4,7 +4,10 @@ use crate::common::{Frame, Request, Setup, on_both_stores, until};
 use serde_json::json;
 use std::net::TcpStream;
 
-on_both_stores!(a_slow_reader_costs_little_and_holds_back_nobody, a_reader_that_takes_nothing_is_cut);
+on_both_stores!(
+    a_slow_reader_costs_little_and_holds_back_nobody,
+    a_reader_that_takes_nothing_is_cut
+);
 
 /// Opens a stream and reads nothing of it. Both ends' kernels take some megabytes; then it stalls.
 fn open_and_read_nothing(port: u16, path: &str) -> TcpStream {
@@ -24,7 +27,9 @@ fn a_slow_reader_costs_little_and_holds_back_nobody(setup: Setup) {
     }
     let before = hub.memory();
     let slow = open_and_read_nothing(hub.port, "/runs/r/events/stream");
-    until("the slow reader is there", || (hub.get("/runs/r").json()["subscribers"] == 2).then_some(()));
+    until("the slow reader is there", || {
+        (hub.get("/runs/r").json()["subscribers"] == 2).then_some(())
+    });
     for _ in 0..16 {
         hub.publish("r", &batch);
     }

@@ -12,7 +12,10 @@ fn publish_at_once(hubs: &[&Hub]) {
             .map(|n| {
                 let hub = hubs[n % hubs.len()];
                 scope.spawn(move || {
-                    let answer = hub.post("/runs/r/events", json!({ "type": "a.b", "event_id": "k" }).to_string());
+                    let answer = hub.post(
+                        "/runs/r/events",
+                        json!({ "type": "a.b", "event_id": "k" }).to_string(),
+                    );
                     (answer.status, answer.json()["events"][0].clone())
                 })
             })

@@ -14,7 +14,10 @@ fn publish_all(hub: &Hub) {
         for publisher in 0..PUBLISHERS {
             scope.spawn(move || {
                 for number in 0..EACH {
-                    hub.publish("r", &json!([{ "type": "a.b", "data": [publisher, number] }, { "type": "a.c" }]));
+                    hub.publish(
+                        "r",
+                        &json!([{ "type": "a.b", "data": [publisher, number] }, { "type": "a.c" }]),
+                    );
                 }
             });
         }
@@ -36,13 +39,23 @@ fn many_publishers_many_readers_one_order(setup: Setup) {
         readers.into_iter().map(|r| r.join().unwrap()).collect()
     });
     let history = hub.history("r");
-    assert!(orders.iter().all(|order| *order == history), "every reader sees the order of the history");
+    assert!(
+        orders.iter().all(|order| *order == history),
+        "every reader sees the order of the history"
+    );
     assert!(history.iter().zip(1..).all(|(e, n)| e["sequence"] == n));
     let ids: HashSet<&str> = history.iter().map(|e| e["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), TOTAL);
     for publisher in 0..PUBLISHERS {
-        let of_one = history.iter().filter(|e| e["data"][0] == publisher).map(|e| e["data"][1].as_u64().unwrap());
-        assert_eq!(of_one.collect::<Vec<_>>(), (0..EACH as u64).collect::<Vec<_>>(), "each publisher's order is kept");
+        let of_one = history
+            .iter()
+            .filter(|e| e["data"][0] == publisher)
+            .map(|e| e["data"][1].as_u64().unwrap());
+        assert_eq!(
+            of_one.collect::<Vec<_>>(),
+            (0..EACH as u64).collect::<Vec<_>>(),
+            "each publisher's order is kept"
+        );
     }
 }
 
@@ -83,7 +96,9 @@ fn readers_that_come_and_go_miss_nothing(setup: Setup) {
     eprintln!("seed {seed}");
     let read: Vec<Vec<Value>> = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..4)
-            .map(|n| scope.spawn(move || read_with_breaks(port, seed.wrapping_add(n * 7919), TOTAL)))
+            .map(|n| {
+                scope.spawn(move || read_with_breaks(port, seed.wrapping_add(n * 7919), TOTAL))
+            })
             .collect();
         publish_all(&hub);
         readers.into_iter().map(|r| r.join().unwrap()).collect()

@@ -76,7 +76,7 @@ impl RunActor {
             ring: Ring::default(),
             grace: core.config.subscribe.idle_grace,
             idle: None,
-            obituary: obituary_of(core, Component::Run(run.clone())),
+            obituary: obituary_of(core, Component::Run(run.clone()), generation),
         };
         let arbiter = core.arbiters.handle(core.arbiters.number_of(run));
         Self::start_in_arbiter(&arbiter, |_| actor)

@@ -218,10 +218,16 @@ impl Actor for SubscriberActor {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
+        self.obituary.retract();
+    }
+}
+
+impl Drop for SubscriberActor {
+    fn drop(&mut self) {
+        // However it ends, its run is to know.
         if let Some(key) = self.key.take() {
             self.core.registry.detach(&self.run, key);
         }
-        self.obituary.retract();
     }
 }
 

@@ -33,14 +33,22 @@ pub(super) type Written = Result<PublishOutcome, StoreError>;
 pub(super) struct Shard {
     number: usize,
     queue: Arc<Queue>,
-    writer: Mutex<Option<Addr<WriterActor>>>,
+    writer: Mutex<Slot>,
+}
+
+/// Who empties the queue.
+#[derive(Default)]
+struct Slot {
+    actor: Option<Addr<WriterActor>>,
+    /// Rises with each actor.
+    generation: u64,
 }
 
 /// `count` shards that share the room there is.
 pub(super) fn shards(count: usize, config: &PublishConfig) -> Vec<Shard> {
     let room = config.queue.as_usize() / count.max(1);
     let shard =
-        |number| Shard { number, queue: Arc::new(Queue::new(room)), writer: Mutex::new(None) };
+        |number| Shard { number, queue: Arc::new(Queue::new(room)), writer: Mutex::default() };
     (0..count.max(1)).map(shard).collect()
 }
 
@@ -73,32 +81,41 @@ impl Shard {
     }
 
     fn wake(&self) {
-        if let Some(writer) = &*self.writer.lock() {
+        if let Some(writer) = &self.writer.lock().actor {
             writer.do_send(Wake);
         }
     }
 
-    /// Starts the writer, unless it is running.
+    /// Starts a writer, unless there is one.
     pub(super) fn start_writer(&self, core: &Arc<Core>) {
-        let mut writer = self.writer.lock();
-        if writer.as_ref().is_some_and(Addr::connected) {
+        let mut slot = self.writer.lock();
+        if slot.actor.is_some() {
             return;
         }
+        slot.generation += 1;
         let actor = WriterActor {
             core: Arc::downgrade(core),
             store: Arc::clone(&core.store),
             queue: Arc::clone(&self.queue),
             busy: false,
             pause: FIRST_PAUSE,
-            obituary: obituary_of(core, Component::Writer(self.number)),
+            obituary: obituary_of(core, Component::Writer(self.number), slot.generation),
         };
-        *writer =
-            Some(WriterActor::start_in_arbiter(&core.arbiters.handle(self.number), |_| actor));
+        let arbiter = core.arbiters.handle(self.number);
+        slot.actor = Some(WriterActor::start_in_arbiter(&arbiter, |_| actor));
+    }
+
+    /// The writer of this generation died.
+    pub(super) fn writer_died(&self, generation: u64) {
+        let mut slot = self.writer.lock();
+        if slot.generation == generation {
+            slot.actor = None;
+        }
     }
 
     #[cfg(test)]
     pub(super) fn crash_writer(&self) {
-        if let Some(writer) = &*self.writer.lock() {
+        if let Some(writer) = &self.writer.lock().actor {
             writer.do_send(crate::hub::tests::Crash);
         }
     }

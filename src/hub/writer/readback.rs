@@ -1,13 +1,12 @@
 //! Reads back where the events of a batch are that was applied by an attempt nobody heard back from.
 
-use crate::event::{EventId, EventKey, Sequence};
+use crate::event::{EventId, EventKey, NewEvent, Sequence};
 use crate::store::{LogStore, Order, Placed, PublishOutcome, RangeRequest, RunAppend, StoreError};
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// How many of the newest events are looked through.
-const LOOK_BACK: usize = 4000;
-
-/// The place of each event of the batch. Every event has an `event_id`, so each can be recognised.
+/// The place of each event of the batch. Every event has an `event_id`, so each can be recognised; the
+/// whole run is looked through, as a duplicate may be its oldest event.
 pub(super) async fn places(
     store: &dyn LogStore,
     append: &RunAppend,
@@ -15,7 +14,7 @@ pub(super) async fn places(
     let request = RangeRequest {
         start: EventId::START,
         end: EventId::MAX,
-        limit: LOOK_BACK,
+        limit: usize::MAX,
         enough_bytes: usize::MAX,
         order: Order::Descending,
     };
@@ -26,16 +25,21 @@ pub(super) async fn places(
             found.insert(key, (stored.id, sequence));
         }
     }
-    let outcome = |publish: &std::sync::Arc<[crate::event::NewEvent]>| {
+    let outcome = |publish: &Arc<[NewEvent]>| {
         let placed = publish.iter().map(|new| {
             let (id, sequence) = *found.get(&new.key)?;
             Some(Placed { id, sequence, duplicate: false })
         });
-        let missing = publish.iter().position(|new| !found.contains_key(&new.key));
-        placed
-            .collect::<Option<Vec<_>>>()
-            .map(PublishOutcome::Stored)
-            .unwrap_or_else(|| PublishOutcome::KeyReused { index: missing.unwrap_or(0) })
+        match placed.collect::<Option<Vec<_>>>() {
+            Some(placed) => Ok(PublishOutcome::Stored(placed)),
+            // Applied, and not there: what can be refused was refused, the rest is trimmed away by now.
+            None => match publish.iter().position(|new| new.key_is_given) {
+                Some(index) => Ok(PublishOutcome::KeyReused { index }),
+                None => {
+                    Err(StoreError::NoAnswer { reason: "the events are trimmed already".into() })
+                }
+            },
+        }
     };
-    Ok(append.publishes.iter().map(outcome).collect())
+    append.publishes.iter().map(outcome).collect()
 }

@@ -15,6 +15,7 @@ use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -155,6 +156,10 @@ impl Engine {
         now: u64,
         batch: &mut OwnedWriteBatch,
     ) -> fjall::Result<Appended> {
+        let known = self.ledgers.get(&append.run);
+        if known.is_some_and(|ledger| ledger.is_forgotten(now, &self.rules)) {
+            self.remove(&append.run, batch)?;
+        }
         if !self.ledgers.contains_key(&append.run) {
             let ledger = Ledger::new(self.next_number, now);
             self.next_number += 1;
@@ -167,17 +172,16 @@ impl Engine {
         if ledger.has_applied(append.token) {
             return Ok(Appended::Already);
         }
-        if ledger.has_expired(now) && ledger.length() > 0 {
+        if ledger.has_expired(now) && ledger.would_store(&append.publishes, now, &self.keys) {
             // What has expired must not come back with what is new.
             let (number, first) = (ledger.number, ledger.first_id());
-            for item in
-                self.events.range(keys::event(number, first)..=keys::event(number, EventId::MAX))
-            {
+            let from = keys::event(number, first);
+            for item in self.events.range(from..=keys::event(number, EventId::MAX)) {
                 batch.remove(&self.events, item.key()?);
             }
             ledger.emptied();
+            ledger.revive(now, &self.rules);
         }
-        ledger.revive(now, &self.rules);
         self.activity.remove(&(ledger.updated_ms, append.run.clone()));
         let number = ledger.number;
         let mut outcomes = Vec::with_capacity(append.publishes.len());
@@ -199,6 +203,11 @@ impl Engine {
                     }
                 },
             ));
+        }
+        if ledger.is_blank() {
+            // All was refused: no run has begun.
+            self.ledgers.remove(&append.run);
+            return Ok(Appended::Now(outcomes));
         }
         ledger.applied(append.token);
         self.activity.insert((ledger.updated_ms, append.run.clone()));
@@ -308,12 +317,8 @@ impl Engine {
         now: u64,
     ) -> RunsPage {
         let mut page = RunsPage::default();
-        let newest = (u64::MAX, None);
-        let end = after.map_or(newest, |a| (a.ms, Some(&a.run)));
-        let behind = self.activity.iter().rev().skip_while(|(ms, run)| match end.1 {
-            Some(seen) => (*ms, run) >= (end.0, seen),
-            None => false,
-        });
+        let end = after.map_or(Bound::Unbounded, |a| Bound::Excluded((a.ms, a.run.clone())));
+        let behind = self.activity.range((Bound::Unbounded, end)).rev();
         for (ms, run) in behind {
             let RunState::Known(info) = self.run(run, now) else { continue };
             if status.is_some_and(|s| s != info.status) {
@@ -346,20 +351,26 @@ impl Engine {
         Ok(self.run(run, now))
     }
 
-    pub(super) fn delete(&mut self, run: &RunId) -> fjall::Result<bool> {
-        let Some(ledger) = self.ledgers.remove(run) else { return Ok(false) };
-        self.activity.remove(&(ledger.updated_ms, run.clone()));
+    pub(super) fn delete(&mut self, run: &RunId, now: u64) -> fjall::Result<bool> {
+        let known = self.run(run, now) != RunState::Unknown;
         let mut batch = self.db.batch().durability(Some(self.durability));
+        self.remove(run, &mut batch)?;
+        batch.commit()?;
+        Ok(known)
+    }
+
+    /// Forgets a run and everything of it.
+    fn remove(&mut self, run: &RunId, batch: &mut OwnedWriteBatch) -> fjall::Result<()> {
+        let Some(ledger) = self.ledgers.remove(run) else { return Ok(()) };
+        self.activity.remove(&(ledger.updated_ms, run.clone()));
         batch.remove(&self.runs, run.as_str());
-        let window = &self.window;
-        let number = ledger.number;
+        let (number, window) = (ledger.number, &self.window);
         self.keys.forget_run(number, |key| batch.remove(window, keys::window(number, key)));
         let from = keys::event(number, ledger.first_id());
         for item in self.events.range(from..=keys::event(number, EventId::MAX)) {
             batch.remove(&self.events, item.key()?);
         }
-        batch.commit()?;
-        Ok(true)
+        Ok(())
     }
 
     pub(super) fn probe(&self, now: u64) -> fjall::Result<bool> {

@@ -107,9 +107,7 @@ impl Worker {
         let runs: Vec<RunAppend> = runs.into_iter().flatten().collect();
         match self.with(|engine| engine.append(&runs, now_ms())) {
             Ok(done) => {
-                if self.settings.config.sync == Sync::Everysec {
-                    self.unsynced.get_or_insert_with(Instant::now);
-                }
+                self.written();
                 let mut done = done.into_iter();
                 for (count, reply) in counts.into_iter().zip(replies) {
                     // Whoever asked may have given up; what was appended is appended.
@@ -143,9 +141,11 @@ impl Worker {
             }
             Command::SetExpiry(run, after, reply) => {
                 drop(reply.send(self.with(|engine| engine.set_expiry(&run, after, now))));
+                self.written();
             }
             Command::Delete(run, reply) => {
-                drop(reply.send(self.with(|engine| engine.delete(&run))));
+                drop(reply.send(self.with(|engine| engine.delete(&run, now))));
+                self.written();
                 self.wakers.wake(&run);
             }
             Command::Probe(reply) => {
@@ -156,6 +156,13 @@ impl Worker {
                 drop(reply.send(probed));
             }
             Command::Sweep(reply) => drop(reply.send(self.with(|engine| engine.sweep(now)))),
+        }
+    }
+
+    /// Something was committed that the disk is to be told of within a second.
+    fn written(&mut self) {
+        if self.settings.config.sync == Sync::Everysec {
+            self.unsynced.get_or_insert_with(Instant::now);
         }
     }
 

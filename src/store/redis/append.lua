@@ -14,7 +14,6 @@ if book.extra and tonumber(book.extra) >= tonumber(batch) then
   return { 'already' }
 end
 absorb(book)
-revive(book)
 
 -- The index is kept in two generations, each a hash that expires by itself.
 local generation = math.floor(now / window)
@@ -63,6 +62,11 @@ for _ = 1, publishes do
       local place = event.found or (event.key and stored[event.key])
       local duplicate = place and '1' or '0'
       if not place then
+        -- Only what is stored brings an expired run back to life, without what had expired.
+        if book.expires and book.expires <= now then
+          redis.call('DEL', stream)
+        end
+        revive(book)
         local sequence = int(book.sequence + 1)
         local id = redis.call('XADD', stream, 'MAXLEN', '~', max_events, '*', 'timestamp', ARGV[event.first],
           'sequence', sequence, unpack(ARGV, event.first + 1, event.last))

@@ -110,7 +110,8 @@ local function close_book(book, call, field, value)
   if book.expires then
     call('PEXPIREAT', stream, int(book.expires))
   end
-  call('ZADD', runs, 'GT', int(book.updated or now), run)
+  -- What else may be kept under the list's name must not undo what is done by now.
+  redis.pcall('ZADD', runs, 'GT', int(book.updated or now), run)
 end
 
 local function reply_number(number)

@@ -9,4 +9,4 @@ book.expires, book.expiry_changed = now + tonumber(ARGV[at]), true
 local seen = describe(book)
 seen[10] = ARGV[at]
 close_book(book, redis.call, 'status', book.status)
-return seen
+return tonumber(ARGV[at]) > 0 and seen or { 'expired' }

@@ -30,6 +30,7 @@ use redis::{Cmd, Pipeline};
 use scripts::Scripts;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -49,6 +50,8 @@ struct Inner {
     writes: Link,
     reads: Link,
     readers: Readers,
+    /// Where on the list of runs the next sweep begins.
+    sweep_at: AtomicUsize,
     runtime: Option<Runtime>,
 }
 
@@ -64,7 +67,7 @@ pub enum SetupError {
 }
 
 /// Entries read at first, before their size is known.
-const FIRST_READ: usize = 32;
+const FIRST_READ: usize = 16;
 /// The most runs looked at for one page of the list.
 const LIST_SCAN: usize = 200;
 /// The most entries of the list one sweep looks at.
@@ -107,6 +110,7 @@ impl RedisStore {
             writes,
             reads,
             readers,
+            sweep_at: AtomicUsize::new(0),
             runtime: Some(runtime),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -185,8 +189,10 @@ impl RedisStore {
             let count = match page.events.len() {
                 0 => wanted.min(FIRST_READ),
                 // At most as many as will do if the next ones are like the last ones.
-                read => wanted
-                    .min((request.enough_bytes.saturating_sub(bytes) * read / bytes.max(1)).max(1)),
+                read => {
+                    let one = (bytes / read).max(1);
+                    wanted.min((request.enough_bytes.saturating_sub(bytes) / one).max(1))
+                }
             };
             let mut command = match request.order {
                 Order::Ascending => redis::cmd("XRANGE"),
@@ -297,35 +303,27 @@ impl RedisStore {
         }
     }
 
-    /// Takes runs that are forgotten off the list, a bounded number, oldest activity first.
+    /// Takes runs that are forgotten off the list. Each call looks at the next few, round and round.
     async fn sweep_list(&self) -> Result<(), StoreError> {
+        let at = self.inner.sweep_at.load(Ordering::Relaxed);
         let mut command = redis::cmd("ZRANGE");
-        command.arg(RUNS).arg(0).arg(SWEEP_RUNS - 1);
+        command.arg(RUNS).arg(at).arg(at + SWEEP_RUNS - 1);
         let members = reply::items(self.inner.reads.command(command).await?)?;
-        let names: Vec<RunId> = members
-            .iter()
-            .filter_map(|m| reply::text(m).ok().and_then(|text| RunId::parse(text).ok()))
-            .collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        let mut gone = redis::cmd("ZREM");
-        gone.arg(RUNS);
-        let mut some = false;
-        let mut exist = Pipeline::with_capacity(names.len());
-        for run in &names {
-            exist.cmd("EXISTS").arg(self.inner.keys.stream(run)).arg(self.inner.keys.meta(run));
-        }
-        for (run, found) in names.iter().zip(self.inner.reads.pipeline(&exist).await?) {
-            if found == redis::Value::Int(0) {
-                gone.arg(run.as_str());
-                some = true;
-            }
-        }
-        if some {
-            self.inner.reads.command(gone).await?;
-        }
+        let runs = members.iter().filter_map(|m| RunId::parse(reply::text(m).ok()?).ok());
+        let calls: Vec<Cmd> = runs.map(|run| self.forget_call(&run)).collect();
+        let replies = self.inner.writes.scripts(&self.inner.scripts.forget, calls).await?;
+        let removed = replies.iter().filter(|reply| **reply == redis::Value::Int(1)).count();
+        let next = if members.len() < SWEEP_RUNS { 0 } else { at + SWEEP_RUNS - removed };
+        self.inner.sweep_at.store(next, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn forget_call(&self, run: &RunId) -> Cmd {
+        let keys = self.inner.keys;
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.inner.scripts.forget.hash).arg(3);
+        call.arg(keys.stream(run)).arg(keys.meta(run)).arg(RUNS).arg(run.as_str());
+        call
     }
 
     async fn write_and_read_back(&self) -> Result<(), StoreError> {

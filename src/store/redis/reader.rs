@@ -242,6 +242,11 @@ impl Reader {
                 None => self.connect(&tools).await,
             };
             let outcome = match open {
+                Ok(open) if self.is_behind() => {
+                    // Runs that came while it was being connected are not in this read.
+                    connection = Some(open);
+                    continue;
+                }
                 Ok(mut open) => {
                     let outcome = self.read_once(&mut open, &read, &mut check_at, &tools).await;
                     if outcome.is_ok() {
@@ -272,6 +277,12 @@ impl Reader {
             command.query_async(&mut connection).await.map_err(|e| super::dial::describe(&e))?;
         self.client.store(id, Ordering::Release);
         Ok(connection)
+    }
+
+    /// Whether something has changed since the last read was put together.
+    fn is_behind(&self) -> bool {
+        let roster = self.roster.lock();
+        roster.known < roster.wanted
     }
 
     /// What to do now.
@@ -405,6 +416,9 @@ impl Reader {
     async fn find_broken(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
         let keys: Vec<(u64, String)> =
             self.roster.lock().entries.iter().map(|(n, e)| (*n, e.key.clone())).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
         let mut types = redis::pipe();
         for (_, key) in &keys {
             types.cmd("TYPE").arg(key);

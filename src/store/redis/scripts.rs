@@ -23,6 +23,7 @@ pub(super) struct Scripts {
     pub(super) expire: LuaScript,
     pub(super) delete: LuaScript,
     pub(super) heads: LuaScript,
+    pub(super) forget: LuaScript,
 }
 
 impl Scripts {
@@ -34,10 +35,11 @@ impl Scripts {
             expire: LuaScript::new(&[common, include_str!("expire.lua")]),
             delete: LuaScript::new(&[common, include_str!("delete.lua")]),
             heads: LuaScript::new(&[include_str!("heads.lua")]),
+            forget: LuaScript::new(&[include_str!("forget.lua")]),
         }
     }
 
-    pub(super) fn all(&self) -> [&LuaScript; 5] {
-        [&self.append, &self.run, &self.expire, &self.delete, &self.heads]
+    pub(super) fn all(&self) -> [&LuaScript; 6] {
+        [&self.append, &self.run, &self.expire, &self.delete, &self.heads, &self.forget]
     }
 }
