@@ -52,7 +52,8 @@ impl StoreRules {
 
 /// Names one batch of one writer, so that a batch whose outcome is unknown can be sent again: a store
 /// that has applied it answers [`Appended::Already`]. A writer numbers its batches of a run upwards and
-/// has one of them under way at a time.
+/// has one of them under way at a time; a store that only this process writes to remembers the last
+/// writer of a run alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchToken {
     /// The writer; unlike any other, also of other processes.
