@@ -22,7 +22,7 @@ fn main() {
             "## {}",
             if redis { "Redis, append-only file, everysec" } else { "embedded store, sync always" }
         );
-        let mut bench = Bench::start(redis);
+        let bench = Bench::start(redis);
         bench.latency();
         bench.history();
         bench.resume();

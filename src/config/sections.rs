@@ -105,8 +105,9 @@ section! {
 section! {
     /// What is logged, on standard error.
     LogConfig {
-        /// What is shown: least severe level in general, then by module.
-        level: String = "warn,runhub=info".to_owned(),
+        /// What is shown: least severe level in general, then by module. (`actix_http` has nothing to say
+        /// but what clients send it.)
+        level: String = "warn,runhub=info,actix_http=off".to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The event types that the systems Runhub replaces already emit, and their flat names.
 //!
 //! A flat name is `category_action` in one word; those that split otherwise, and the few that stand for
-//! something else, are listed. The source is the vocabulary table in `docs/events.md`.
+//! something else, are listed.
 
 use super::{EventType, InvalidEventType};
 

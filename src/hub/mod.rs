@@ -150,7 +150,7 @@ impl Hub {
 
     /// Whether the hub is stopping.
     pub fn is_closing(&self) -> bool {
-        self.core.closing.load(Ordering::Acquire)
+        self.core.is_closing()
     }
 
     /// Refuses new work, waits until what was taken is stored, and closes every stream. Takes no longer

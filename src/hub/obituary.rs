@@ -7,12 +7,13 @@
 /// Told when its owner is dropped unexpectedly.
 pub(super) struct Obituary {
     actor: &'static str,
-    tell: Option<Box<dyn FnOnce() + Send>>,
+    tell: Option<Box<dyn FnOnce() -> bool + Send>>,
 }
 
 impl Obituary {
-    /// An obituary for the actor of this name; `tell` is called at its death.
-    pub(super) fn new(actor: &'static str, tell: impl FnOnce() + Send + 'static) -> Self {
+    /// An obituary for the actor of this name. `tell` is called at its death; it says whether that was
+    /// one: actors are dropped as well when the hub ends.
+    pub(super) fn new(actor: &'static str, tell: impl FnOnce() -> bool + Send + 'static) -> Self {
         Self { actor, tell: Some(Box::new(tell)) }
     }
 
@@ -27,10 +28,11 @@ impl Obituary {
 
 impl Drop for Obituary {
     fn drop(&mut self) {
-        if let Some(tell) = self.tell.take() {
+        if let Some(tell) = self.tell.take()
+            && tell()
+        {
             crate::telemetry::metrics::panicked(self.actor);
             log::error!("a {} died and is replaced", self.actor);
-            tell();
         }
     }
 }

@@ -58,9 +58,11 @@ impl SupervisorActor {
     pub(super) fn start_for(core: &Arc<Core>) {
         let (weak, reborn) = (Arc::downgrade(core), Arc::downgrade(core));
         let obituary = Obituary::new("SupervisorActor", move || {
-            if let Some(core) = reborn.upgrade() {
-                Self::start_for(&core);
-            }
+            let Some(core) = reborn.upgrade().filter(|core| !core.is_closing()) else {
+                return false;
+            };
+            Self::start_for(&core);
+            true
         });
         let supervisor = Self { core: weak, deaths: HashMap::new(), next_probe: None, obituary };
         let addr = Self::start_in_arbiter(&core.arbiters.handle(0), |_| supervisor);
@@ -192,6 +194,10 @@ impl Core {
         }
     }
 
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     /// The shard that a run is written by.
     pub(super) fn writer(&self, run: &RunId) -> &super::writer::Shard {
         &self.shards[super::arbiters::shard_of(run, self.shards.len())]
@@ -207,7 +213,7 @@ pub(super) fn obituary_of(core: &Arc<Core>, component: Component, generation: u6
         Component::Run(_) => super::run::RunActor::NAME,
     };
     Obituary::new(name, move || {
-        let Some(core) = core.upgrade() else { return };
+        let Some(core) = core.upgrade().filter(|core| !core.is_closing()) else { return false };
         match &component {
             Component::Writer(number) => {
                 if let Some(shard) = core.shards.get(*number) {
@@ -217,6 +223,7 @@ pub(super) fn obituary_of(core: &Arc<Core>, component: Component, generation: u6
             Component::Run(run) => core.registry.died(run, generation),
         }
         core.tell_supervisor(Died(component));
+        true
     })
 }
 

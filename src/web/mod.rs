@@ -17,6 +17,7 @@ mod stream;
 pub use problem::{Code, Problem};
 pub use server::{Server, bind};
 
+use crate::event::RunId;
 use crate::hub::Hub;
 use actix_web::http::Method;
 use actix_web::web::{self, ServiceConfig};
@@ -83,16 +84,17 @@ async fn refused(allowed: &'static [Method]) -> Problem {
 
 /// Answers a path that is no route. A run id with a slash in it makes such a path.
 async fn not_found(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let endings = ["/events", "/events/stream", "/events/ws", "/messages", "/expiry"];
-    let path = request.path();
-    let in_runs = path.strip_prefix("/runs/").or_else(|| (path == "/runs/").then_some(""));
-    match in_runs {
-        Some(rest) if rest.is_empty() || endings.iter().any(|end| rest.ends_with(&end[1..])) => {
-            Err(Problem::new(Code::InvalidRunId, crate::event::InvalidRunId.to_string()))
+    let endings = ["/events/stream", "/events/ws", "/events", "/messages", "/expiry", ""];
+    let within = request.path().strip_prefix("/runs/");
+    let name = within.and_then(|rest| {
+        let ending = endings.iter().find(|ending| rest.ends_with(**ending))?;
+        rest.strip_suffix(ending).filter(|name| !ending.is_empty() || name.is_empty())
+    });
+    match name.map(RunId::parse) {
+        Some(Err(error)) => Err(error.into()),
+        _ => {
+            let detail = "there is nothing at this path; GET / lists what there is";
+            Err(Problem::new(Code::NotFound, detail))
         }
-        _ => Err(Problem::new(
-            Code::NotFound,
-            "there is nothing at this path; GET / lists what there is",
-        )),
     }
 }

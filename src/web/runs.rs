@@ -1,6 +1,7 @@
 //! The runs themselves: list, show, let expire, delete.
 
 use super::App;
+use super::body;
 use super::extract::run_id;
 use super::history::{run_expired, run_not_found};
 use super::problem::{Code, Problem};
@@ -8,7 +9,7 @@ use super::query::Query;
 use crate::event::{RunId, RunStatus, Timestamp};
 use crate::hub::Hub;
 use crate::store::{RunInfo, RunState, RunsCursor};
-use actix_web::web::{Bytes, Data};
+use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -84,11 +85,12 @@ struct Expiry {
 /// `PUT /runs/{run_id}/expiry`.
 pub(super) async fn expiry(
     request: HttpRequest,
-    body: Bytes,
+    payload: Payload,
     app: Data<App>,
 ) -> Result<HttpResponse, Problem> {
     let run = run_id(&request)?;
-    super::body::kind(&request)?;
+    let kind = body::kind(&request)?;
+    let body = body::read(&request, payload, kind, &app.hub.config().publish).await?;
     let parsed = serde_json::from_slice::<Expiry>(&body).ok();
     let Some(expiry) = parsed.filter(|e| (1..=MAX_EXPIRY_SECONDS).contains(&e.seconds)) else {
         let detail = format!("expected {{\"seconds\":N}} with N from 1 to {MAX_EXPIRY_SECONDS}");

@@ -3,7 +3,7 @@
 use super::App;
 use super::accept;
 use super::extract::{last_event_id, run_id};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::query::Query;
 use crate::event::Filter;
 use crate::event::frame::Framing;
@@ -39,6 +39,10 @@ fn options(request: &HttpRequest) -> Result<SubscribeOptions, Problem> {
     let query = Query::of(request);
     let cursor = last_event_id(request, &query)?;
     let from = query.word("from", &[("start", Start::Beginning), ("live", Start::Live)])?;
+    if query.get("deltas")?.is_some() {
+        let detail = "deltas is not supported by this version";
+        return Err(Problem::new(Code::InvalidQuery, detail));
+    }
     let framings = [("typed", Framing::Typed), ("message", Framing::Message)];
     Ok(SubscribeOptions {
         // A client that comes back says where it was; where it once began no longer matters.

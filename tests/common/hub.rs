@@ -38,6 +38,12 @@ impl Setup {
         self
     }
 
+    /// Sets an environment variable of another name.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub fn redis_server(&self) -> &RedisServer {
         self.redis.as_ref().unwrap()
     }

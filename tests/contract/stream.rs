@@ -159,6 +159,11 @@ fn a_finished_run_closes(setup: Setup) {
     let mut filtered = hub.follow("/runs/r/events/stream?types=llm.*");
     assert_eq!(filtered.sequences(3), [1, 2, 3]);
     filtered.closes("run_finished");
+    // Coming back with the last id it saw, it is told that nothing more comes.
+    let third = hub.history("r")[2]["id"].as_str().unwrap().to_owned();
+    let again =
+        Request::new("GET", "/runs/r/events/stream?types=llm.*").header("last-event-id", &third);
+    assert_eq!(Stream::try_open(hub.port, again).head.status, 204);
     let come_back = |id: &str| {
         let request = Request::new("GET", "/runs/r/events/stream").header("last-event-id", id);
         Stream::try_open(hub.port, request)

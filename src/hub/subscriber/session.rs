@@ -7,7 +7,7 @@ use crate::event::frame::Framing;
 use crate::event::{EventId, Filter, RunId};
 use crate::hub::obituary::Obituary;
 use crate::hub::{Core, Hub};
-use crate::store::{RunInfo, RunState, StoreError};
+use crate::store::{RangeRequest, RunInfo, RunState, StoreError};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use bytes::Bytes;
@@ -109,7 +109,13 @@ impl Hub {
             Ok(RunState::Expired) => return Err(SubscribeError::Expired),
             Ok(RunState::Unknown) if options.must_exist => return Err(SubscribeError::NotFound),
             Ok(RunState::Unknown) => Opening::at_unknown(options.start),
-            Ok(RunState::Known(info)) => Opening::at_known(options.start, &info)?,
+            Ok(RunState::Known(info)) => {
+                let known = Opening::at_known(options.start, &info)?;
+                if known.ended && !self.has_more(run, &known, &options).await {
+                    return Err(SubscribeError::Finished);
+                }
+                known
+            }
             Err(error) if options.must_exist || !error.is_transient() => {
                 return Err(SubscribeError::Store(error));
             }
@@ -123,6 +129,29 @@ impl Hub {
         outbox.push_bytes(Bytes::from(format!("retry: {}\n\n", config.retry.as_millis())));
         let actor = start(core, run, &outbox, &known);
         Ok(Subscription { core: Arc::clone(core), run: run.clone(), outbox, actor, _place: place })
+    }
+}
+
+impl Hub {
+    /// Whether a run that has ended holds anything for a reader that comes back. Where a filter hides the
+    /// run's last events, the reader's cursor never reaches the end.
+    async fn has_more(&self, run: &RunId, known: &Opening, options: &SubscribeOptions) -> bool {
+        if !matches!(options.start, Start::After(_)) || options.filter.wants_all() {
+            return true;
+        }
+        let mut cursor = known.cursor;
+        loop {
+            let request = RangeRequest::after(cursor, 1000, 4 << 20);
+            // A store that does not answer now is asked again by the stream itself.
+            let Ok(page) = self.core.store.range(run, request).await else { return true };
+            if page.events.iter().any(|stored| options.filter.wants_event(&stored.event)) {
+                return true;
+            }
+            match page.events.last() {
+                Some(last) if page.more => cursor = last.id,
+                _ => return known.reset_from.is_some() || known.doubtful,
+            }
+        }
     }
 }
 
@@ -187,7 +216,7 @@ fn start(
     outbox: &Arc<Outbox>,
     known: &Opening,
 ) -> Addr<SubscriberActor> {
-    let orphan = Arc::clone(outbox);
+    let (orphan, hub) = (Arc::clone(outbox), Arc::downgrade(core));
     let actor = SubscriberActor {
         core: Arc::clone(core),
         run: run.clone(),
@@ -197,7 +226,10 @@ fn start(
         doubtful: known.doubtful,
         reset_from: known.reset_from,
         key: None,
-        obituary: Obituary::new(SubscriberActor::NAME, move || orphan.orphan()),
+        obituary: Obituary::new(SubscriberActor::NAME, move || {
+            orphan.orphan();
+            hub.upgrade().is_some_and(|core| !core.is_closing())
+        }),
     };
     actor.start()
 }

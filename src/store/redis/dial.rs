@@ -26,7 +26,7 @@ enum Place {
     Sentinels { sentinels: Vec<ConnectionInfo>, master: String, server: Box<ConnectionInfo> },
 }
 
-/// Makes connections.
+/// Makes connections. A server's certificate is checked against the system's authorities.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
     place: Place,
@@ -40,6 +40,8 @@ impl Dialer {
     pub(super) fn new(url: &RedisUrl, config: &RedisConfig) -> Result<Self, InvalidUrl> {
         let invalid = |reason: &str| InvalidUrl { url: url.clone(), reason: reason.to_owned() };
         let text = url.reveal();
+        // The driver takes whichever provider the process has; another one being there is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let place = if let Some(rest) = text.strip_prefix("redis-sentinel://") {
             sentinels(rest).ok_or_else(|| {
                 invalid("expected redis-sentinel://[user:password@]host:port,host:port/master_name")
