@@ -15,6 +15,10 @@
 //! | [`config`], [`telemetry`] | settings; log and metrics: leaves that everybody may use |
 //!
 //! ARCHITECTURE.md has the map with the invariants.
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "these pages are read by those who change the code"
+)]
 
 pub mod cli;
 pub mod config;

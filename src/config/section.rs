@@ -22,7 +22,7 @@ pub trait Section {
     fn keys() -> Vec<KeyDoc>;
 }
 
-/// Defines sections; see [`super::sections`].
+/// Defines a section.
 macro_rules! section {
     (
         $(#[doc = $section_doc:literal])*

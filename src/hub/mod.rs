@@ -1,9 +1,9 @@
 //! The hub: takes publishes in, gives followed runs out, and keeps its actors alive.
 //!
 //! [`Hub`] is the handle that everything above uses. Below it, WriterActors batch appends to the store
-//! ([`writer`]), a RunActor per followed run reads its tail once for everybody ([`run`]), a
-//! SubscriberActor per stream finds the seam between history and live ([`subscriber`]), and the
-//! SupervisorActor restarts what dies and owns the mode ([`supervisor`]). Nothing here knows of HTTP or
+//! (`writer`), a RunActor per followed run reads its tail once for everybody (`run`), a
+//! SubscriberActor per stream finds the seam between history and live (`subscriber`), and the
+//! SupervisorActor restarts what dies and owns the mode (`supervisor`). Nothing here knows of HTTP or
 //! of a particular store.
 
 mod arbiters;

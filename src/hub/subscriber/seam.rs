@@ -240,7 +240,7 @@ mod tests {
                     self.batch(prev, self.broadcast);
                 }
                 Step::FinishRead { page } if self.reading => {
-                    self.page(u64::from(page), page % 2 == 0)
+                    self.page(u64::from(page), page % 2 == 0);
                 }
                 Step::Fill => self.waiting |= self.seam.fall_behind(),
                 Step::Room if self.waiting => {

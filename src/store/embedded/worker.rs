@@ -133,7 +133,7 @@ impl Worker {
                 drop(reply.send(self.with(|engine| engine.range(&run, request, now))));
             }
             Command::Run(run, reply) => {
-                drop(reply.send(self.with(|engine| Ok(engine.run(&run, now)))))
+                drop(reply.send(self.with(|engine| Ok(engine.run(&run, now)))));
             }
             Command::Runs { after, limit, status, reply } => {
                 let page = self.with(|engine| Ok(engine.runs(after.as_ref(), limit, status, now)));
