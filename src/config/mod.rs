@@ -1,8 +1,8 @@
 //! Every setting, its default and its documentation, in one place each.
 //!
 //! A section is a struct made by the `section!` macro from `key: type = default` lines; the same lines
-//! give the parser of file, environment and flags ([`load`]), the errors that name a bad key, and
-//! `config/runhub.toml` ([`render`]).
+//! give the parser of file, environment and flags ([`mod@load`]), the errors that name a bad key, and
+//! `config/runhub.toml` ([`mod@render`]).
 
 #[macro_use]
 mod section;

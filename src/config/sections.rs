@@ -15,7 +15,7 @@ section! {
         data_dir: PathBuf = PathBuf::from("./data"),
         /// Threads that speak HTTP; 0 for one a processor.
         workers: u64 = 0,
-        /// Origins whose pages may use the hub from a browser, such as ["https://app.example"].
+        /// Origins whose pages may use the hub from a browser, such as `["https://app.example"]`.
         cors_origins: Origins = Origins::default(),
         /// How long a stop may take before what is left is cut off.
         shutdown_timeout: Duration = Duration::from_secs(8),
