@@ -14,6 +14,7 @@ use std::process::ExitCode;
 /// The event hub for agent runs: publish, store, follow live, resume, replay.
 #[derive(Parser)]
 #[command(name = "runhub", version, about, disable_help_subcommand = true)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -51,7 +52,7 @@ enum Failure {
 /// Runs the command that the process was called with.
 pub fn run() -> ExitCode {
     // A missing file is usual; a broken one is not worth stopping for, and may hold secrets.
-    if let Err(error) = dotenvy::dotenv()
+    if let Err(error) = dotenvy::from_path(".env")
         && !error.not_found()
     {
         eprintln!(

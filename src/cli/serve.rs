@@ -36,7 +36,7 @@ const LONGEST_STOP: Duration = Duration::from_millis(9500);
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let config = load(args)?;
-    logging::init(&config.log.level);
+    logging::init(&config.log.level.0);
     let metrics = metrics::install()
         .map_err(|e| Failure::Failed(format!("cannot start the metrics: {e}")))?;
     raise_file_limit();
@@ -45,9 +45,13 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::Failed(format!("cannot listen on {}: {e}", config.server.bind)));
     let (address, listener) = listener?;
     let store = open_store(&config)?;
-    announce(address, &config, &*store);
     let system = actix::System::new();
     system.block_on(async move {
+        let failed = |e: std::io::Error| Failure::Failed(format!("cannot wait for signals: {e}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        // Whoever waits for this line may send a signal at once.
+        announce(address, &config, &*store);
         let hub = Hub::start(config.clone(), store);
         let app = App { hub: hub.clone(), metrics: Some(metrics.clone()) };
         let (server, running) = Server::start(listener, app, &config)
@@ -60,9 +64,6 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
                 metrics.run_upkeep();
             }
         });
-        let failed = |e: std::io::Error| Failure::Failed(format!("cannot wait for signals: {e}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}

@@ -16,4 +16,4 @@ pub use sections::{
     Config, EmbeddedConfig, LogConfig, PublishConfig, RedisConfig, RetentionConfig, ServerConfig,
     SubscribeConfig,
 };
-pub use setting::{ByteCount, KeyStyle, Origins, RedisUrl, Sync, TerminalTypes};
+pub use setting::{ByteCount, KeyStyle, LogFilter, Origins, RedisUrl, Sync, TerminalTypes};

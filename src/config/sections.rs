@@ -1,7 +1,7 @@
 //! The sections themselves: what can be set, what it means, what it is by default.
 
 use super::section::Section;
-use super::setting::{ByteCount, KeyStyle, Origins, RedisUrl, Sync, TerminalTypes};
+use super::setting::{ByteCount, KeyStyle, LogFilter, Origins, RedisUrl, Sync, TerminalTypes};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -107,7 +107,7 @@ section! {
     LogConfig {
         /// What is shown: least severe level in general, then by module. (`actix_http` has nothing to say
         /// but what clients send it.)
-        level: String = "warn,runhub=info,actix_http=off".to_owned(),
+        level: LogFilter = LogFilter("warn,runhub=info,actix_http=off".to_owned()),
     }
 }
 

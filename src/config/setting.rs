@@ -100,6 +100,31 @@ impl TerminalTypes {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(pub Vec<String>);
 
+/// What is logged: levels, in general and by module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(pub String);
+
+impl Setting for LogFilter {
+    fn read(value: &toml::Value) -> Result<Self, String> {
+        let expected =
+            "a level (off, error, warn, info, debug, trace), or module=level, with commas";
+        let filter = text(value, expected)?;
+        let is_level = |word: &str| word.parse::<log::LevelFilter>().is_ok();
+        let fits = |part: &str| match part.split_once('=') {
+            Some((module, level)) => !module.is_empty() && is_level(level),
+            None => is_level(part),
+        };
+        match filter.split(',').all(fits) {
+            true => Ok(Self(filter.to_owned())),
+            false => Err(format!("expected {expected}")),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.0))
+    }
+}
+
 /// The items of a list, written as TOML or with commas.
 fn list(value: &toml::Value) -> Option<Vec<&str>> {
     match value {
@@ -155,16 +180,6 @@ impl Setting for u64 {
     }
 }
 
-impl Setting for String {
-    fn read(value: &toml::Value) -> Result<Self, String> {
-        text(value, "text").map(str::to_owned)
-    }
-
-    fn show(&self) -> Option<String> {
-        Some(quoted(self))
-    }
-}
-
 impl Setting for SocketAddr {
     fn read(value: &toml::Value) -> Result<Self, String> {
         let expected = "an address and port, such as 127.0.0.1:8082";
@@ -191,9 +206,9 @@ impl Setting for PathBuf {
 
 impl Setting for Duration {
     fn read(value: &toml::Value) -> Result<Self, String> {
-        let expected = "a duration with its unit, such as \"500ms\", \"10s\" or \"24h\"";
-        humantime::parse_duration(text(value, expected)?)
-            .map_err(|_| format!("expected {expected}"))
+        let expected = "a duration over zero with its unit, such as \"500ms\", \"10s\" or \"24h\"";
+        let read = humantime::parse_duration(text(value, expected)?).ok();
+        read.filter(|read| !read.is_zero()).ok_or_else(|| format!("expected {expected}"))
     }
 
     fn show(&self) -> Option<String> {

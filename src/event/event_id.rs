@@ -41,6 +41,15 @@ impl EventId {
             (None, None) => self,
         }
     }
+
+    /// The greatest id less than this one; the least id is its own predecessor.
+    pub const fn before(self) -> Self {
+        match (self.n.checked_sub(1), self.ms.checked_sub(1)) {
+            (Some(n), _) => Self { ms: self.ms, n },
+            (None, Some(ms)) => Self { ms, n: u64::MAX },
+            (None, None) => self,
+        }
+    }
 }
 
 /// Decimal digits only: `u64::from_str` alone would take a leading `+`.
@@ -76,6 +85,7 @@ mod tests {
             prop_assert_eq!(a.cmp(&b), (a.ms, a.n).cmp(&(b.ms, b.n)));
             prop_assert!(a == EventId::MAX || a.next() > a);
             prop_assert!(!(a < b && b < a.next()));
+            prop_assert!(a == EventId::MAX || a.next().before() == a);
         }
 
         #[test]

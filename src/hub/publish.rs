@@ -4,8 +4,9 @@ use super::Hub;
 use crate::event::{EventId, EventKey, NewEvent, RunId, digest};
 use crate::store::{Placed, PublishOutcome, RangeRequest, StoreError};
 use crate::telemetry::metrics;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a publisher wants to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +55,11 @@ pub enum PublishError {
 
 /// How far a hub-made `event_id`'s own time may lie behind its event's position: clocks differ.
 const CLOCK_SLACK_MS: u64 = 60_000;
+/// How long a publish that waits for nothing waits for the look-up of an `event_id` that a hub made.
+const ACCEPT_LOOK: Duration = Duration::from_millis(200);
 /// Events looked through at a time for a hub-made `event_id`.
 const SEARCH_PAGE: usize = 1000;
+const SEARCH_BYTES: usize = 8 << 20;
 
 impl Hub {
     /// Publishes events to a run, all or none of them.
@@ -68,12 +72,8 @@ impl Hub {
         if self.is_closing() {
             return Err(PublishError::Closing);
         }
-        let shard = self.core.writer(run);
         if ack == Ack::Accepted {
-            return match shard.accept(run, events.into()) {
-                Ok(()) => Ok(Published::Accepted),
-                Err(super::writer::QueueFull) => Err(PublishError::Full),
-            };
+            return self.accept(run, events).await;
         }
         let began = Instant::now();
         let in_time =
@@ -82,6 +82,31 @@ impl Hub {
         let duplicates = placed.iter().filter(|p| p.duplicate).count() as u64;
         metrics::published(placed.len() as u64, duplicates, began.elapsed());
         Ok(Published::Persisted(placed))
+    }
+
+    /// Takes events into memory. Their publisher knows their ids before the store does, so the store is to
+    /// index them all, those the hub made too: they may come back at once.
+    async fn accept(
+        &self,
+        run: &RunId,
+        mut events: Vec<NewEvent>,
+    ) -> Result<Published, PublishError> {
+        let found = self.find_hub_made(run, &events);
+        // A store that is away holds up no publish of this kind.
+        let known = match tokio::time::timeout(ACCEPT_LOOK, found).await {
+            Ok(Err(reused @ PublishError::KeyReused { .. })) => return Err(reused),
+            Ok(Ok(known)) => known,
+            Ok(Err(_)) | Err(_) => vec![None; events.len()],
+        };
+        let mut known = known.into_iter();
+        events.retain(|_| known.next().flatten().is_none());
+        for new in &mut events {
+            new.key_is_given = true;
+        }
+        if !events.is_empty() {
+            self.core.writer(run).accept(run, events.into()).map_err(|_| PublishError::Full)?;
+        }
+        Ok(Published::Accepted)
     }
 
     async fn persist(
@@ -133,48 +158,41 @@ impl Hub {
         let mut known = vec![None; events.len()];
         let window_ms =
             u64::try_from(self.core.config.publish.dedup_window.as_millis()).unwrap_or(u64::MAX);
-        let now_ms = crate::event::Timestamp::now().as_ms();
+        let oldest_ms = crate::event::Timestamp::now().as_ms().saturating_sub(window_ms);
+        let mut wanted: HashMap<&EventKey, Vec<usize>> = HashMap::new();
+        let mut from_ms = u64::MAX;
         for (index, new) in events.iter().enumerate().filter(|(_, new)| new.key_is_given) {
-            let Some(made_ms) = new.key.hub_made_ms() else { continue };
-            if now_ms.saturating_sub(made_ms) > window_ms {
-                continue;
+            if let Some(made_ms) = new.key.hub_made_ms().filter(|ms| *ms >= oldest_ms) {
+                from_ms = from_ms.min(made_ms);
+                wanted.entry(&new.key).or_default().push(index);
             }
-            let Some((placed, digest)) = self.find_key(run, &new.key, made_ms).await? else {
-                continue;
-            };
-            if digest != new.digest {
-                return Err(PublishError::KeyReused { index });
-            }
-            known[index] = Some(placed);
         }
-        Ok(known)
-    }
-
-    async fn find_key(
-        &self,
-        run: &RunId,
-        key: &EventKey,
-        made_ms: u64,
-    ) -> Result<Option<(Placed, u64)>, PublishError> {
-        let mut from = EventId::new(made_ms.saturating_sub(CLOCK_SLACK_MS), 0);
-        loop {
-            let request = RangeRequest::after(from, SEARCH_PAGE, 8 << 20);
+        // One look through the run for all of them.
+        let mut from = EventId::new(from_ms.saturating_sub(CLOCK_SLACK_MS), 0);
+        while !wanted.is_empty() {
+            let request = RangeRequest::after(from, SEARCH_PAGE, SEARCH_BYTES);
             let page =
                 self.core.store.range(run, request).await.map_err(|e| match e.is_transient() {
                     true => PublishError::Late,
                     false => PublishError::Store(e),
                 })?;
-            let found = page.events.iter().find(|e| e.event.event_id.as_ref() == Some(key));
-            if let Some(stored) = found
-                && let Some(sequence) = stored.sequence
-            {
-                let placed = Placed { id: stored.id, sequence, duplicate: true };
-                return Ok(Some((placed, digest::of(&stored.event))));
+            for stored in &page.events {
+                let (Some(key), Some(sequence)) = (&stored.event.event_id, stored.sequence) else {
+                    continue;
+                };
+                let digest = digest::of(&stored.event);
+                for index in wanted.remove(key).unwrap_or_default() {
+                    if events[index].digest != digest {
+                        return Err(PublishError::KeyReused { index });
+                    }
+                    known[index] = Some(Placed { id: stored.id, sequence, duplicate: true });
+                }
             }
             match page.events.last() {
                 Some(last) if page.more => from = last.id,
-                _ => return Ok(None),
+                _ => break,
             }
         }
+        Ok(known)
     }
 }

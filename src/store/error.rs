@@ -21,8 +21,8 @@ pub enum StoreError {
         /// Its words.
         reason: String,
     },
-    /// This run cannot be served, others can: something else is kept under its name.
-    #[error("the store holds something else under this run's name: {reason}")]
+    /// This run cannot be served, others can: something else is kept under its name, say.
+    #[error("the store cannot serve this run: {reason}")]
     BrokenRun {
         /// Its words.
         reason: String,

@@ -24,7 +24,15 @@ pub(super) fn kind(request: &HttpRequest) -> Result<BodyKind, Problem> {
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
         return refuse("a compressed body is not taken; send it as it is");
     }
-    let Some(given) = request.headers().get(CONTENT_TYPE) else { return Ok(BodyKind::Json) };
+    // A page of another site can send these two without being asked first, but not without its Origin.
+    let from_page = request.headers().contains_key(ORIGIN);
+    let Some(given) = request.headers().get(CONTENT_TYPE) else {
+        return if from_page {
+            refuse("a page has to say that it sends application/json")
+        } else {
+            Ok(BodyKind::Json)
+        };
+    };
     let given = given.to_str().unwrap_or_default().to_ascii_lowercase();
     let mut parts = given.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default();
@@ -38,11 +46,8 @@ pub(super) fn kind(request: &HttpRequest) -> Result<BodyKind, Problem> {
         other if other.starts_with("application/") && other.ends_with("+json") => {
             Ok(BodyKind::Json)
         }
-        // What `curl -d` says of any body. A page of another site can say it too, without being asked
-        // first, but not without its Origin.
-        "application/x-www-form-urlencoded" if !request.headers().contains_key(ORIGIN) => {
-            Ok(BodyKind::Json)
-        }
+        // What `curl -d` says of any body.
+        "application/x-www-form-urlencoded" if !from_page => Ok(BodyKind::Json),
         _ => refuse("send application/json or application/x-ndjson"),
     }
 }

@@ -1,7 +1,8 @@
 //! `GET /runs/{run_id}/events`: history as a page of JSON, or the whole range as a line an event.
 //!
 //! `next_id`, given back as `start_id`, continues: with `order=asc` it is the next event's id; with
-//! `order=desc` it is written `(ID`, "all before ID", as Redis writes an exclusive bound.
+//! `order=desc` it is written `(ID`, "all before ID", as Redis writes an exclusive bound, with the least
+//! id wanted behind a comma, if there is one.
 
 use super::App;
 use super::accept;
@@ -66,15 +67,19 @@ fn range(query: &Query<'_>) -> Result<Range, Problem> {
     let mut range = Range { start: EventId::START, end: EventId::MAX, order, done: false };
     match query.get("start_id")? {
         None | Some("-") => {}
-        Some("+") => range.start = EventId::MAX,
-        Some(text) => match (text.strip_prefix('('), order) {
-            (None, _) => range.start = EventId::parse(text)?,
-            (Some(text), Order::Ascending) => range.behind(EventId::parse(text)?),
-            (Some(text), Order::Descending) => range.behind(EventId::parse(text)?),
+        // A plus sign that nobody encoded is a space by the rules of queries.
+        Some("+" | " ") => range.start = EventId::MAX,
+        Some(text) => match text.strip_prefix('(') {
+            None => range.start = EventId::parse(text)?,
+            Some(text) => {
+                let (behind, start) = text.split_once(',').unwrap_or((text, "0-0"));
+                range.start = EventId::parse(start)?;
+                range.behind(EventId::parse(behind)?);
+            }
         },
     }
     match query.get("end_id")? {
-        None | Some("+") => {}
+        None | Some("+" | " ") => {}
         Some("-") => range.end = range.end.min(EventId::START),
         Some(text) => range.end = range.end.min(EventId::parse(text)?),
     }
@@ -96,10 +101,7 @@ impl Range {
             }
             Order::Descending => {
                 self.done |= id == EventId::START;
-                self.end = match id.n.checked_sub(1) {
-                    Some(n) => EventId::new(id.ms, n),
-                    None => EventId::new(id.ms.saturating_sub(1), u64::MAX),
-                };
+                self.end = id.before();
             }
         }
     }
@@ -173,7 +175,8 @@ async fn page(mut walk: Walk, limit: usize) -> Result<HttpResponse, Problem> {
         || "null".to_owned(),
         |last: EventId| match walk.range.order {
             Order::Ascending => format!("\"{}\"", last.next()),
-            Order::Descending => format!("\"({last}\""),
+            Order::Descending if walk.range.start == EventId::START => format!("\"({last}\""),
+            Order::Descending => format!("\"({last},{}\"", walk.range.start),
         },
     );
     let _ = write!(body, r#"],"count":{count},"has_more":{more},"next_id":{next}}}"#);

@@ -23,6 +23,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Bytes taken ahead of a reader before its stream waits.
 const WRITE_BUFFER: usize = 32 << 10;
 
+/// Bytes the kernel may hold that were not sent yet.
+const UNSENT: u32 = 128 << 10;
+
 /// A running server.
 pub struct Server {
     handle: ServerHandle,
@@ -47,7 +50,7 @@ impl Server {
         let data = Data::new(app);
         let origins = config.server.cors_origins.0.clone();
         // A reader that takes nothing is told so first; then the kernel gives its connection up.
-        let silence = config.subscribe.stall_timeout + Duration::from_secs(30);
+        let silence = config.subscribe.stall_timeout.saturating_add(Duration::from_secs(30));
         let server = HttpServer::new(move || {
             ActixApp::new()
                 .app_data(Data::clone(&data))
@@ -68,6 +71,8 @@ impl Server {
                 })
         })
         .workers(workers(config))
+        // Streams have a limit of their own, which answers; this one only leaves clients waiting.
+        .max_connections(connections(config))
         .disable_signals()
         .tcp_nodelay(true)
         // A closed browser is noticed at once, not at the next write.
@@ -100,6 +105,12 @@ fn workers(config: &Config) -> usize {
     }
 }
 
+/// Connections of one worker: every stream, and as many more as anybody could mean.
+fn connections(config: &Config) -> usize {
+    let streams = usize::try_from(config.subscribe.max_subscribers).unwrap_or(usize::MAX);
+    streams.saturating_add(10_000)
+}
+
 /// Vanished clients are noticed by the kernel. Best effort: a socket that refuses still works.
 fn set_limits(socket: &SockRef<'_>, silence: Duration) {
     let keepalive = TcpKeepalive::new()
@@ -107,6 +118,8 @@ fn set_limits(socket: &SockRef<'_>, silence: Duration) {
         .with_interval(Duration::from_secs(10));
     drop(socket.set_tcp_keepalive(&keepalive));
     drop(socket.set_tcp_user_timeout(Some(silence)));
+    // Else the kernel takes megabytes before it takes more, and a slow reader looks like a stalled one.
+    drop(socket.set_tcp_notsent_lowat(UNSENT));
 }
 
 /// Lets pages of the configured origins, and no others, use the hub from a browser.

@@ -30,6 +30,15 @@ fn a_start_that_cannot_be_says_why_in_one_line() {
     fails(&setup, &[], &[("RUNHUB_PUBLISH__TIMEOT", "1s")], 2, "unknown key publish.timeot");
     fails(&setup, &[], &[("RUNHUB_PUBLISH__TIMEOUT", "soon")], 2, "bad value for publish.timeout");
     fails(&setup, &["serve", "--config", "/nowhere.toml"], &[], 2, "/nowhere.toml");
+    fails(&setup, &["--bind", "127.0.0.1:0", "serve"], &[], 2, "--help");
+    fails(&setup, &[], &[("RUNHUB_LOG__LEVEL", "loud")], 2, "bad value for log.level");
+    fails(
+        &setup,
+        &[],
+        &[("RUNHUB_SUBSCRIBE__HEARTBEAT", "0s")],
+        2,
+        "bad value for subscribe.heartbeat",
+    );
     let free = ["serve", "--bind", "127.0.0.1:0"];
     fails(
         &setup,

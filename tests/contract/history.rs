@@ -82,6 +82,13 @@ fn ranges_are_inclusive(setup: Setup) {
     assert_eq!(sequences(&get(&hub, &format!("start_id=-&end_id={third}"))), [1, 2, 3]);
     assert_eq!(sequences(&get(&hub, &format!("start_id={third}&end_id=%2B&limit=1"))), [3]);
     assert_eq!(sequences(&get(&hub, "limit=10000")).len(), 10);
+    assert_eq!(sequences(&get(&hub, &format!("start_id=-&end_id=+&after={seventh}"))), [8, 9, 10]);
+    // A bounded walk backwards stays within its bounds.
+    let page = get(&hub, &format!("start_id={third}&end_id={seventh}&order=desc&limit=3"));
+    assert_eq!(sequences(&page), [7, 6, 5]);
+    let next = page["next_id"].as_str().unwrap();
+    let rest = get(&hub, &format!("start_id={next}&order=desc&limit=3"));
+    assert_eq!((sequences(&rest), &rest["has_more"]), (vec![4, 3], &json!(false)));
 }
 
 fn ndjson(hub: &Hub, query: &str) -> Answer {

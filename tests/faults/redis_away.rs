@@ -50,6 +50,35 @@ fn the_hub_starts_without_redis_and_finds_it() {
 }
 
 #[test]
+fn streams_that_open_while_redis_is_away_find_out_how_the_run_stands() {
+    let mut setup = Setup::redis();
+    let hub = setup.hub();
+    let told = hub.publish_numbers("running", 1, 3);
+    let ended =
+        hub.publish("ended", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
+    let id = |told: &Value, index: usize| told["events"][index]["id"].as_str().unwrap().to_owned();
+    setup.redis.as_mut().unwrap().kill();
+    until_mode(&hub, "degraded");
+    let mut live = hub.follow("/runs/running/events/stream?from=live");
+    let mut behind = hub.follow_from("/runs/running/events/stream", &id(&told, 1));
+    let mut ahead = hub.follow_from("/runs/running/events/stream", "99999999999999-0");
+    let mut over = hub.follow_from("/runs/ended/events/stream", &id(&ended, 1));
+    let mut late = hub.follow("/runs/ended/events/stream");
+    setup.redis.as_mut().unwrap().start_again();
+    until_mode(&hub, "normal");
+    over.closes("run_finished");
+    assert_eq!(late.sequences(2), [1, 2]);
+    late.closes("run_finished");
+    assert_eq!(behind.sequences(1), [3]);
+    assert_eq!(ahead.control().1["reason"], "reset");
+    assert_eq!(ahead.sequences(3), [1, 2, 3]);
+    hub.publish_numbers("running", 4, 1);
+    for stream in [&mut live, &mut behind, &mut ahead] {
+        assert_eq!(stream.sequences(1), [4]);
+    }
+}
+
+#[test]
 fn redis_is_killed_and_comes_back() {
     let mut setup = Setup::redis();
     let hub = setup.hub();

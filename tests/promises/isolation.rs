@@ -5,6 +5,7 @@ use serde_json::json;
 use std::net::TcpStream;
 
 on_both_stores!(
+    a_reader_that_is_slow_but_steady_is_not_cut,
     a_slow_reader_costs_little_and_holds_back_nobody,
     a_reader_that_takes_nothing_is_cut
 );
@@ -74,4 +75,25 @@ fn a_reader_that_takes_nothing_is_cut(setup: Setup) {
     }
     assert_eq!(stalled.next(), Frame::End);
     assert!(sequence < 2100, "it was cut before it had got all");
+}
+
+fn a_reader_that_is_slow_but_steady_is_not_cut(setup: Setup) {
+    let setup = setup.set("SUBSCRIBE__STALL_TIMEOUT", "1s");
+    let hub = setup.hub();
+    let event = json!({ "type": "a.b", "data": "x".repeat(10_000) });
+    let batch = serde_json::Value::from(vec![event; 100]);
+    for _ in 0..8 {
+        hub.publish("r", &batch);
+    }
+    let mut connection = open_and_read_nothing(hub.port, "/runs/r/events/stream");
+    // The pace is what is tested: 8 MB in about 5 s, five times as long as a reader may take nothing.
+    let (mut buffer, mut bytes) = (vec![0; 32 << 10], Vec::new());
+    let last = br#""sequence":800,"#;
+    while !bytes[bytes.len().saturating_sub(64 << 10)..].windows(last.len()).any(|w| w == last) {
+        let count = std::io::Read::read(&mut connection, &mut buffer).unwrap();
+        assert!(count > 0, "cut after {} bytes", bytes.len());
+        bytes.extend_from_slice(&buffer[..count]);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(!String::from_utf8_lossy(&bytes).contains("event: close"));
 }

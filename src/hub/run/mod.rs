@@ -98,6 +98,10 @@ impl Actor for RunActor {
         self.roster.broadcast(&FromRun::Reached(reached.0));
         let pump = pump::Pump::new(&core, &self.run, reached);
         ctx.spawn(pump.run(ctx.address()).into_actor(self));
+        if self.roster.lock().subscribers.is_empty() {
+            // Its last reader left while there was no actor to hear of it.
+            ctx.notify(Retire);
+        }
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

@@ -6,6 +6,7 @@
 //! nothing for long is cut.
 
 mod control;
+mod opening;
 mod outbox;
 mod seam;
 mod session;
@@ -23,6 +24,7 @@ use crate::store::{Page, RangeRequest};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use control::Control;
+use opening::Opening;
 use seam::{AfterPage, OnBatch, Seam};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,6 +77,47 @@ pub(super) struct SubscriberActor {
 
 impl SubscriberActor {
     const NAME: &'static str = "SubscriberActor";
+
+    /// Asks until the store answers how the run stands, and begins there.
+    fn find_out(&mut self, start: Start, ctx: &mut Context<Self>) {
+        let (core, run) = (Arc::clone(&self.core), self.run.clone());
+        let asked = async move { core.store.run(&run).await };
+        ctx.spawn(asked.into_actor(self).map(move |state, actor, ctx| match state {
+            _ if actor.core.is_closing() => actor.close(CloseReason::Shutdown, ctx),
+            Ok(state) => match Opening::of(start, &state) {
+                Ok(known) => {
+                    actor.outbox.restart(known.cursor, known.ended);
+                    actor.seam = Seam::new(known.cursor);
+                    actor.known_last = known.last;
+                    actor.doubtful = known.doubtful;
+                    actor.reset_from = known.reset_from;
+                    actor.attach(ctx);
+                }
+                // The run is over; a reader that comes back is told how.
+                Err(_) => actor.close(CloseReason::RunFinished, ctx),
+            },
+            Err(_) => {
+                ctx.run_later(RETRY_AFTER, move |actor, ctx| actor.find_out(start, ctx));
+            }
+        }));
+    }
+
+    /// Begins to hear of the run.
+    fn attach(&mut self, ctx: &mut Context<Self>) {
+        let (cursor, position) = (self.seam.cursor(), self.known_last);
+        let subscriber = ctx.address().recipient();
+        let key = self.core.registry.attach(&self.core, &self.run, subscriber, position, cursor);
+        self.key = Some(key);
+        if self.core.is_closing() {
+            // It came while the others were told.
+            return self.close(CloseReason::Shutdown, ctx);
+        }
+        let must_read = self.reset_from.is_some() || self.doubtful;
+        match self.seam.begin(position, must_read) {
+            true => self.read(ctx),
+            false => self.end_if_over(ctx),
+        }
+    }
 
     fn read(&mut self, ctx: &mut Context<Self>) {
         let (core, run) = (Arc::clone(&self.core), self.run.clone());
@@ -203,14 +246,9 @@ impl Actor for SubscriberActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let (cursor, position) = (self.seam.cursor(), self.known_last);
-        let subscriber = ctx.address().recipient();
-        let key = self.core.registry.attach(&self.core, &self.run, subscriber, position, cursor);
-        self.key = Some(key);
-        let must_read = self.reset_from.is_some() || self.doubtful;
-        match self.seam.begin(position, must_read) {
-            true => self.read(ctx),
-            false => self.end_if_over(ctx),
+        match self.outbox.progress().blind {
+            Some(start) => self.find_out(start, ctx),
+            None => self.attach(ctx),
         }
         let first =
             self.core.config.subscribe.heartbeat.min(self.core.config.subscribe.stall_timeout / 4);
@@ -263,7 +301,7 @@ impl Handler<FromRun> for SubscriberActor {
             }
             FromRun::Reset => {
                 self.reset_from.get_or_insert(self.seam.cursor());
-                self.outbox.restart();
+                self.outbox.restart(EventId::START, false);
                 if self.seam.reset() {
                     self.read(ctx);
                 }

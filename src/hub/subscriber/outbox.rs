@@ -3,6 +3,7 @@
 //! where its predecessor stopped.
 
 use super::control::{CloseReason, Control};
+use super::session::Start;
 use crate::event::frame::Framing;
 use crate::event::{EncodedBatch, EventId, Filter, Lifecycle, Sequence, Timestamp};
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+/// The most bytes handed over at a time.
+const PIECE: usize = 16 << 10;
 
 /// The queue; see the module.
 pub struct Outbox {
@@ -29,6 +33,8 @@ struct State {
     orphaned: bool,
     waker: Option<Waker>,
     last_push: Instant,
+    /// The last two bytes that were taken; they tell whether a frame is half taken.
+    taken: Vec<u8>,
     /// Since when there is something that the reader does not take.
     untaken_since: Option<Instant>,
 }
@@ -39,6 +45,8 @@ pub(super) struct Progress {
     pub(super) cursor: EventId,
     pub(super) sequence: Option<Sequence>,
     pub(super) ended: bool,
+    /// What the reader asked for, as long as the store could not be asked how the run stands.
+    pub(super) blind: Option<Start>,
 }
 
 /// What the reader's side finds.
@@ -61,6 +69,7 @@ impl Outbox {
             orphaned: false,
             waker: None,
             last_push: Instant::now(),
+            taken: Vec::new(),
             untaken_since: None,
         };
         Self { filter, framing, limit: limit.max(1), state: Mutex::new(state) }
@@ -69,7 +78,11 @@ impl Outbox {
     /// Puts the wanted events of a batch behind a position in, and moves on past the batch.
     pub(super) fn push_batch(&self, batch: &EncodedBatch, position: EventId) {
         let mut state = self.state.lock();
-        batch.frames_after(position, &self.filter, self.framing, |bytes| state.push(bytes));
+        batch.frames_after(position, &self.filter, self.framing, |bytes| {
+            // A slice keeps its whole batch in memory; of a few events in a large batch, a copy is less.
+            let few = bytes.len() < batch.size() / 4;
+            state.push(if few { Bytes::copy_from_slice(&bytes) } else { bytes });
+        });
         let progress = &mut state.progress;
         if batch.last > progress.cursor {
             progress.sequence = batch.events().last().map_or(progress.sequence, |e| e.sequence);
@@ -101,18 +114,16 @@ impl Outbox {
             return;
         }
         if reason == CloseReason::SlowClient {
-            state.chunks.clear();
-            state.bytes = 0;
+            state.drop_whole_frames();
         }
         state.push(Control::Close(reason).to_sse());
         state.closed = true;
         state.wake();
     }
 
-    /// Positions begin anew.
-    pub(super) fn restart(&self) {
-        let progress = Progress { cursor: EventId::START, sequence: None, ended: false };
-        self.state.lock().progress = progress;
+    /// The stream is now at a position, with nothing delivered before.
+    pub(super) fn restart(&self, cursor: EventId, ended: bool) {
+        self.state.lock().progress = Progress { cursor, sequence: None, ended, blind: None };
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -140,7 +151,10 @@ impl Outbox {
     pub(super) fn heartbeat(&self, now: Instant, every: Duration) -> Duration {
         let mut state = self.state.lock();
         let silence = now.saturating_duration_since(state.last_push);
-        if silence < every || !state.chunks.is_empty() {
+        if !state.chunks.is_empty() {
+            return every;
+        }
+        if silence < every {
             return every.saturating_sub(silence);
         }
         state.push(Control::Heartbeat(Timestamp::now()).to_sse());
@@ -165,6 +179,9 @@ impl Outbox {
         match state.chunks.pop_front() {
             Some(chunk) => {
                 state.bytes -= chunk.len();
+                state.taken.extend_from_slice(&chunk[chunk.len().saturating_sub(2)..]);
+                let surplus = state.taken.len().saturating_sub(2);
+                state.taken.drain(..surplus);
                 state.untaken_since = (!state.chunks.is_empty()).then(Instant::now);
                 let tell_of_room = state.wants_room && state.bytes <= self.limit / 2;
                 state.wants_room &= !tell_of_room;
@@ -180,6 +197,23 @@ impl Outbox {
 }
 
 impl State {
+    /// Drops what is queued, but for the rest of a frame that is half taken: it has to end.
+    fn drop_whole_frames(&mut self) {
+        let queued: Vec<Bytes> = self.chunks.drain(..).collect();
+        self.bytes = 0;
+        if self.taken.is_empty() || self.taken == b"\n\n" {
+            return;
+        }
+        let mut rest = self.taken.clone();
+        let known = rest.len();
+        rest.extend(queued.iter().flatten());
+        let end = rest.windows(2).skip(known.saturating_sub(1)).position(|w| w == b"\n\n");
+        let end = end.map_or(rest.len(), |at| at + known.saturating_sub(1) + 2);
+        self.push(Bytes::from(
+            rest.split_off(known).into_iter().take(end - known).collect::<Vec<_>>(),
+        ));
+    }
+
     fn push(&mut self, bytes: Bytes) {
         // An empty chunk would end a chunked response.
         if self.closed || bytes.is_empty() {
@@ -188,12 +222,56 @@ impl State {
         self.last_push = Instant::now();
         self.untaken_since.get_or_insert(self.last_push);
         self.bytes += bytes.len();
-        self.chunks.push_back(bytes);
+        // In small pieces, so that each that is taken shows that the reader is slow, not gone.
+        let mut rest = bytes;
+        while rest.len() > PIECE {
+            self.chunks.push_back(rest.split_to(PIECE));
+        }
+        self.chunks.push_back(rest);
     }
 
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader gets that takes `pieces` pieces of two large frames and is then cut.
+    fn cut_after(pieces: usize) -> String {
+        let progress =
+            Progress { cursor: EventId::START, sequence: None, ended: false, blind: None };
+        let outbox = Outbox::new(Filter::default(), Framing::Typed, 1 << 20, progress);
+        let frame = |c: &str, size| format!("data: {}\n\n", c.repeat(size));
+        // The first frame's two line breaks fall into different pieces.
+        outbox.push_bytes((frame("a", 2 * PIECE - 7) + &frame("b", 3 * PIECE)).into());
+        let cx = Context::from_waker(Waker::noop());
+        let mut got = Vec::new();
+        for taken in 0.. {
+            if taken == pieces {
+                outbox.close(CloseReason::SlowClient);
+            }
+            match outbox.poll_pull(&cx) {
+                Poll::Ready(Pulled { chunk: Some(chunk), .. }) => got.extend_from_slice(&chunk),
+                _ => break,
+            }
+        }
+        String::from_utf8(got).unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_is_cut_gets_no_half_frame() {
+        let close = "event: close\ndata: {\"reason\":\"slow_client\"}";
+        for (pieces, frames) in [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2)] {
+            let got = cut_after(pieces);
+            let parts: Vec<&str> = got.split_terminator("\n\n").collect();
+            assert_eq!((parts.len(), parts.last()), (frames + 1, Some(&close)), "{pieces}");
+            let sizes: Vec<usize> = parts.iter().take(frames).map(|f| f.len()).collect();
+            assert_eq!(sizes, [2 * PIECE - 1, 3 * PIECE + 6][..frames]);
         }
     }
 }

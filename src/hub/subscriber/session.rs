@@ -1,5 +1,6 @@
 //! A reader's stream: opening it, reading from it, and giving it a new SubscriberActor should its own die.
 
+use super::opening::Opening;
 use super::outbox::Progress;
 use super::seam::Seam;
 use super::{Gone, Outbox, Room, SubscriberActor};
@@ -7,7 +8,7 @@ use crate::event::frame::Framing;
 use crate::event::{EventId, Filter, RunId};
 use crate::hub::obituary::Obituary;
 use crate::hub::{Core, Hub};
-use crate::store::{RangeRequest, RunInfo, RunState, StoreError};
+use crate::store::{RangeRequest, RunState, StoreError};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use bytes::Bytes;
@@ -105,24 +106,22 @@ impl Hub {
             return Err(SubscribeError::Closing);
         }
         let place = Place::take(core).ok_or(SubscribeError::TooMany)?;
-        let known = match core.store.run(run).await {
-            Ok(RunState::Expired) => return Err(SubscribeError::Expired),
+        let (known, blind) = match core.store.run(run).await {
             Ok(RunState::Unknown) if options.must_exist => return Err(SubscribeError::NotFound),
-            Ok(RunState::Unknown) => Opening::at_unknown(options.start),
-            Ok(RunState::Known(info)) => {
-                let known = Opening::at_known(options.start, &info)?;
+            Ok(state) => {
+                let known = Opening::of(options.start, &state)?;
                 if known.ended && !self.has_more(run, &known, &options).await {
                     return Err(SubscribeError::Finished);
                 }
-                known
+                (known, None)
             }
             Err(error) if options.must_exist || !error.is_transient() => {
                 return Err(SubscribeError::Store(error));
             }
-            Err(_) => Opening::blind(options.start),
+            Err(_) => (Opening::at_nothing(), Some(options.start)),
         };
         let config = &core.config.subscribe;
-        let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended };
+        let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended, blind };
         let outbox =
             Outbox::new(options.filter, options.framing, config.outbox.as_usize(), progress);
         let outbox = Arc::new(outbox);
@@ -152,61 +151,6 @@ impl Hub {
                 _ => return known.reset_from.is_some() || known.doubtful,
             }
         }
-    }
-}
-
-/// What is known of the run when a stream opens.
-struct Opening {
-    cursor: EventId,
-    last: EventId,
-    ended: bool,
-    /// Whether events behind the cursor may have been trimmed.
-    doubtful: bool,
-    /// The reader's cursor, if it lies ahead of the run.
-    reset_from: Option<EventId>,
-}
-
-impl Opening {
-    fn at_unknown(start: Start) -> Self {
-        let ahead = match start {
-            Start::After(id) if id > EventId::START => Some(id),
-            _ => None,
-        };
-        let start = EventId::START;
-        Self { cursor: start, last: start, ended: false, doubtful: false, reset_from: ahead }
-    }
-
-    fn at_known(start: Start, info: &RunInfo) -> Result<Self, SubscribeError> {
-        let (last, ended) = (info.last_id, info.status.is_ended());
-        let (cursor, given) = match start {
-            Start::Beginning => (EventId::START, false),
-            Start::Live => (last, false),
-            Start::After(id) => (id, true),
-        };
-        if cursor > last {
-            let start = EventId::START;
-            return Ok(Self {
-                cursor: start,
-                last,
-                ended: false,
-                doubtful: false,
-                reset_from: Some(cursor),
-            });
-        }
-        if ended && cursor == last && start != Start::Beginning {
-            return Err(SubscribeError::Finished);
-        }
-        let doubtful = given && info.first_id.is_none_or(|first| cursor < first) && cursor < last;
-        Ok(Self { cursor, last, ended, doubtful, reset_from: None })
-    }
-
-    /// The store is away: begin at the cursor and find out when it is back.
-    fn blind(start: Start) -> Self {
-        let (cursor, given) = match start {
-            Start::After(id) => (id, true),
-            Start::Beginning | Start::Live => (EventId::START, false),
-        };
-        Self { cursor, last: cursor, ended: false, doubtful: given, reset_from: None }
     }
 }
 

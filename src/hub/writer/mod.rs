@@ -198,7 +198,10 @@ async fn tell_what_was_applied(
     let mut told = Vec::with_capacity(results.len());
     for (append, result) in appends.iter().zip(results) {
         told.push(match result {
-            Ok(Appended::Already) => readback::places(store, append).await.map(Appended::Now),
+            Ok(Appended::Already) => {
+                let places = readback::places(store, append).await;
+                places.map(|places| places.map_or(Appended::Already, Appended::Now))
+            }
             other => other,
         });
     }

@@ -185,7 +185,8 @@ impl Queue {
                         }
                     }
                 }
-                // The writer asks what was applied; an answer that still says so has no places to tell.
+                // Applied by an earlier attempt, and not to be found any more: who waits hears nothing,
+                // which means that it may have been stored.
                 Ok(Appended::Already) => state.bytes -= leg.bytes,
             }
         }

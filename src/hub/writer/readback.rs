@@ -2,27 +2,41 @@
 
 use crate::event::{EventId, EventKey, NewEvent, Sequence};
 use crate::store::{LogStore, Order, Placed, PublishOutcome, RangeRequest, RunAppend, StoreError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// The place of each event of the batch. Every event has an `event_id`, so each can be recognised; the
-/// whole run is looked through, as a duplicate may be its oldest event.
+/// Events looked at a time, newest first, and about as many bytes.
+const PAGE_EVENTS: usize = 1000;
+const PAGE_BYTES: usize = 4 << 20;
+
+/// The places of the events of the batch, for each of its publishes; none if not every event is there any
+/// more, or a publish was refused. Every event has an `event_id`, so each can be recognised.
 pub(super) async fn places(
     store: &dyn LogStore,
     append: &RunAppend,
-) -> Result<Vec<PublishOutcome>, StoreError> {
-    let request = RangeRequest {
+) -> Result<Option<Vec<PublishOutcome>>, StoreError> {
+    let mut missing: HashSet<&EventKey> =
+        append.publishes.iter().flat_map(|publish| publish.iter()).map(|new| &new.key).collect();
+    let mut found: HashMap<EventKey, (EventId, Sequence)> = HashMap::new();
+    let mut request = RangeRequest {
         start: EventId::START,
         end: EventId::MAX,
-        limit: usize::MAX,
-        enough_bytes: usize::MAX,
+        limit: PAGE_EVENTS,
+        enough_bytes: PAGE_BYTES,
         order: Order::Descending,
     };
-    let page = store.range(&append.run, request).await?;
-    let mut found: HashMap<&EventKey, (EventId, Sequence)> = HashMap::new();
-    for stored in &page.events {
-        if let (Some(key), Some(sequence)) = (&stored.event.event_id, stored.sequence) {
-            found.insert(key, (stored.id, sequence));
+    while !missing.is_empty() {
+        let page = store.range(&append.run, request).await?;
+        for stored in &page.events {
+            if let (Some(key), Some(sequence)) = (&stored.event.event_id, stored.sequence)
+                && missing.remove(key)
+            {
+                found.insert(key.clone(), (stored.id, sequence));
+            }
+        }
+        match page.events.last() {
+            Some(last) if page.more => request.end = last.id.before(),
+            _ => break,
         }
     }
     let outcome = |publish: &Arc<[NewEvent]>| {
@@ -30,16 +44,7 @@ pub(super) async fn places(
             let (id, sequence) = *found.get(&new.key)?;
             Some(Placed { id, sequence, duplicate: false })
         });
-        match placed.collect::<Option<Vec<_>>>() {
-            Some(placed) => Ok(PublishOutcome::Stored(placed)),
-            // Applied, and not there: what can be refused was refused, the rest is trimmed away by now.
-            None => match publish.iter().position(|new| new.key_is_given) {
-                Some(index) => Ok(PublishOutcome::KeyReused { index }),
-                None => {
-                    Err(StoreError::NoAnswer { reason: "the events are trimmed already".into() })
-                }
-            },
-        }
+        placed.collect::<Option<_>>().map(PublishOutcome::Stored)
     };
-    append.publishes.iter().map(outcome).collect()
+    Ok(append.publishes.iter().map(outcome).collect())
 }

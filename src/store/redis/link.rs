@@ -236,7 +236,8 @@ pub(super) fn checked(reply: Value) -> Result<Value, StoreError> {
             let reason = format!("{} {}", e.code(), e.details().unwrap_or_default());
             let reason = reason.chars().take(200).collect();
             Err(match e.code() {
-                "WRONGTYPE" => StoreError::BrokenRun { reason },
+                // Plain errors are of what was asked, not of the server: an id that is used up, say.
+                "WRONGTYPE" | "ERR" => StoreError::BrokenRun { reason },
                 _ => StoreError::Refused { reason },
             })
         }

@@ -222,7 +222,7 @@ impl RedisStore {
             }
             match request.order {
                 Order::Ascending if last < EventId::MAX => start = last.next(),
-                Order::Descending if last > EventId::START => end = before(last),
+                Order::Descending if last > EventId::START => end = last.before(),
                 _ => break,
             }
         }
@@ -336,14 +336,6 @@ impl RedisStore {
         checked(written)?;
         // Two hubs may probe at once; that the key is there is enough.
         reply::bytes(&checked(read)?).map(|_| ())
-    }
-}
-
-/// The greatest id less than this one.
-fn before(id: EventId) -> EventId {
-    match id.n.checked_sub(1) {
-        Some(n) => EventId::new(id.ms, n),
-        None => EventId::new(id.ms.saturating_sub(1), u64::MAX),
     }
 }
 
