@@ -144,6 +144,13 @@ impl Registry {
         }
     }
 
+    /// Tells all readers to look at the mode.
+    pub(super) fn mode_changed(&self) {
+        for slot in self.slots.lock().values() {
+            slot.roster.broadcast(&FromRun::ModeChanged);
+        }
+    }
+
     /// Closes all streams.
     pub(super) fn close_all(&self, reason: CloseReason) {
         for slot in self.slots.lock().values() {

@@ -115,12 +115,14 @@ impl SupervisorActor {
                 metrics::store_up(true);
                 if core.mode.change(|mode| mode.answered(now)) {
                     log::info!("the store answers again");
+                    core.registry.mode_changed();
                 }
             }
             Err(error) => {
                 if core.mode.change(|mode| mode.failed(&error, now)) {
                     metrics::store_up(false);
                     log::warn!("degraded: {error}");
+                    core.registry.mode_changed();
                 }
             }
         }

@@ -30,6 +30,8 @@ pub struct Stream {
     chunked: Vec<u8>,
     plain: Vec<u8>,
     ended: bool,
+    /// The names of the frames that told of the hub's mode, passed over by `next_real`.
+    pub modes: Vec<String>,
 }
 
 impl Stream {
@@ -57,7 +59,7 @@ impl Stream {
                 break (head, rest.to_vec());
             }
         };
-        Self { connection, head, chunked: rest, plain: Vec::new(), ended: false }
+        Self { connection, head, chunked: rest, plain: Vec::new(), ended: false, modes: Vec::new() }
     }
 
     /// The next frame; panics if none comes in time.
@@ -114,12 +116,18 @@ impl Stream {
         }
     }
 
-    /// The next event, control frame or end; heartbeats and `retry` are passed over.
+    /// The next event, control frame or end; heartbeats, `retry` and what tells of the mode are passed
+    /// over.
     #[track_caller]
     pub fn next_real(&mut self) -> Frame {
         loop {
             match self.next() {
                 Frame::Comment(_) | Frame::Retry(_) => {}
+                Frame::Control { name, data } if name == "degraded" || name == "recovered" => {
+                    let since = data["since"].as_str().expect("a time");
+                    assert!(since.len() == 24 && since.ends_with('Z'), "{since}");
+                    self.modes.push(name);
+                }
                 frame => return frame,
             }
         }

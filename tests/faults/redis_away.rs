@@ -75,6 +75,7 @@ fn streams_that_open_while_redis_is_away_find_out_how_the_run_stands() {
     hub.publish_numbers("running", 4, 1);
     for stream in [&mut live, &mut behind, &mut ahead] {
         assert_eq!(stream.sequences(1), [4]);
+        assert_eq!(stream.modes, ["degraded", "recovered"]);
     }
 }
 
@@ -98,7 +99,12 @@ fn redis_is_killed_and_comes_back() {
             "what failed was not stored behind the publisher's back"
         );
         assert_eq!(stream.sequences(2), [first, first + 1]);
+        assert_eq!(std::mem::take(&mut stream.modes), ["degraded", "recovered"]);
     }
+    // Whoever comes later has nothing to be told.
+    let mut later = hub.follow("/runs/r/events/stream");
+    later.event();
+    assert!(later.modes.is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The frames that are no events: gaps, the end of the stream, heartbeats. Their names have no dot and
 //! they carry no `id:`, so that no client takes them for an event or a cursor.
 
+use super::super::mode::Mode;
 use super::super::run::Gap;
 use crate::event::Timestamp;
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(super) enum Control {
     Gap(Gap),
     Close(CloseReason),
     Heartbeat(Timestamp),
+    /// The hub is in this mode, since then.
+    Mode(Mode, Timestamp),
 }
 
 impl Control {
@@ -53,6 +56,13 @@ impl Control {
             }
             Self::Close(reason) => {
                 format!("event: close\ndata: {{\"reason\":\"{}\"}}\n\n", reason.as_str())
+            }
+            Self::Mode(mode, since) => {
+                let name = match mode {
+                    Mode::Normal => "recovered",
+                    Mode::Degraded => "degraded",
+                };
+                format!("event: {name}\ndata: {{\"since\":\"{since}\"}}\n\n")
             }
             Self::Heartbeat(now) => format!(": heartbeat {now}\n\n"),
         }

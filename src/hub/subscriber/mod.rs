@@ -16,10 +16,11 @@ pub use outbox::{Outbox, Pulled};
 pub use session::{Start, SubscribeError, SubscribeOptions, Subscription};
 
 use super::Core;
+use super::mode::Mode;
 use super::obituary::Obituary;
 use super::registry::SubscriberKey;
 use super::run::Gap;
-use crate::event::{EncodedBatch, EventId, RunId};
+use crate::event::{EncodedBatch, EventId, RunId, Timestamp};
 use crate::store::{Page, RangeRequest};
 use crate::telemetry::metrics;
 use actix::prelude::*;
@@ -39,6 +40,8 @@ pub(super) enum FromRun {
     Reached(EventId),
     /// The run's events were lost; positions begin anew.
     Reset,
+    /// The hub's mode has changed.
+    ModeChanged,
     /// The stream is to be closed.
     Close(CloseReason),
 }
@@ -108,6 +111,8 @@ impl SubscriberActor {
         let subscriber = ctx.address().recipient();
         let key = self.core.registry.attach(&self.core, &self.run, subscriber, position, cursor);
         self.key = Some(key);
+        // It may have changed while nobody could tell this reader.
+        self.tell_mode();
         if self.core.is_closing() {
             // It came while the others were told.
             return self.close(CloseReason::Shutdown, ctx);
@@ -225,6 +230,16 @@ impl SubscriberActor {
         ctx.stop();
     }
 
+    /// Tells the reader that the store is away, or back, unless it knows.
+    fn tell_mode(&self) {
+        let report = self.core.mode.report();
+        let degraded = report.mode == Mode::Degraded;
+        if self.outbox.learn_mode(degraded) {
+            let since = Timestamp::from_ms(report.since_ms);
+            self.outbox.push_control(&Control::Mode(report.mode, since));
+        }
+    }
+
     /// Heartbeats when there is silence, and the cut of a reader that takes nothing.
     fn watch(&mut self, ctx: &mut Context<Self>) {
         let config = &self.core.config.subscribe;
@@ -246,6 +261,7 @@ impl Actor for SubscriberActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.tell_mode();
         match self.outbox.progress().blind {
             Some(start) => self.find_out(start, ctx),
             None => self.attach(ctx),
@@ -306,6 +322,7 @@ impl Handler<FromRun> for SubscriberActor {
                     self.read(ctx);
                 }
             }
+            FromRun::ModeChanged => self.tell_mode(),
             FromRun::Close(reason) => self.close(reason, ctx),
         }
     }

@@ -29,6 +29,8 @@ struct State {
     bytes: usize,
     progress: Progress,
     wants_room: bool,
+    /// Whether the reader was told last that the store is away.
+    told_degraded: bool,
     closed: bool,
     orphaned: bool,
     waker: Option<Waker>,
@@ -65,6 +67,7 @@ impl Outbox {
             bytes: 0,
             progress,
             wants_room: false,
+            told_degraded: false,
             closed: false,
             orphaned: false,
             waker: None,
@@ -97,6 +100,12 @@ impl Outbox {
     /// Puts a control frame in.
     pub(super) fn push_control(&self, control: &Control) {
         self.push_bytes(control.to_sse());
+    }
+
+    /// Notes the mode; true if the reader was told otherwise.
+    pub(super) fn learn_mode(&self, degraded: bool) -> bool {
+        let told = &mut self.state.lock().told_degraded;
+        std::mem::replace(told, degraded) != degraded
     }
 
     /// Puts ready bytes in.
