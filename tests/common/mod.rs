@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod hub;
+pub mod proxy;
 pub mod redis_server;
 pub mod sse;
 pub mod wait;

@@ -1,0 +1,167 @@
+//! The network between the hub and Redis: replies lost, connections half open, reset, slow.
+
+use crate::common::proxy::Proxy;
+use crate::common::{Hub, Setup, until};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A hub that reaches its Redis through a proxy, and waits long enough for what is to heal.
+fn behind_a_proxy() -> (Setup, Proxy) {
+    let setup =
+        Setup::redis().set("PUBLISH__TIMEOUT", "15s").set("REDIS__COMMAND_TIMEOUT", "500ms");
+    let proxy = Proxy::to(setup.redis_server().port);
+    let url = format!("redis://127.0.0.1:{}/0", proxy.port);
+    (setup.set("REDIS__URL", &url), proxy)
+}
+
+fn stored(setup: &Setup) -> u64 {
+    setup.redis_server().command(&["XLEN", "run:r:events"])
+}
+
+#[test]
+fn a_reply_that_is_lost_does_not_double_the_write() {
+    let (setup, proxy) = behind_a_proxy();
+    let hub = setup.hub();
+    hub.publish_numbers("r", 1, 2);
+    let mut stream = hub.follow("/runs/r/events/stream");
+    assert_eq!(stream.sequences(2), [1, 2]);
+    proxy.drop_replies(true);
+    std::thread::scope(|scope| {
+        // Of the hub's own ids as well as of the publisher's: neither may be stored twice.
+        let published = scope.spawn(|| {
+            hub.publish("r", &json!([{ "type": "a.b" }, { "type": "a.c", "event_id": "k" }]))
+        });
+        until("the write has happened", || (stored(&setup) == 4).then_some(()));
+        proxy.drop_replies(false);
+        let told = published.join().unwrap();
+        let sequences: Vec<_> =
+            (0..2).map(|i| told["events"][i]["sequence"].as_u64().unwrap()).collect();
+        assert_eq!(sequences, [3, 4], "the publisher is told where its events are");
+    });
+    hub.publish_numbers("r", 5, 1);
+    assert_eq!(stream.sequences(3), [3, 4, 5]);
+    assert_eq!((stored(&setup), hub.history("r").len()), (5, 5));
+}
+
+#[test]
+fn half_open_connections_are_noticed_and_replaced() {
+    let (setup, proxy) = behind_a_proxy();
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish_numbers("r", 1, 1);
+    assert_eq!(stream.sequences(1), [1]);
+    let before = proxy.opened();
+    proxy.black_hole_existing();
+    let began = Instant::now();
+    hub.publish_numbers("r", 2, 1);
+    assert!(began.elapsed() < Duration::from_secs(3), "noticed after {:?}", began.elapsed());
+    assert_eq!(stream.sequences(1), [2]);
+    // A reader learns it from its own time limit, as a silent connection says nothing.
+    assert!(
+        began.elapsed() < Duration::from_secs(6),
+        "the reader noticed after {:?}",
+        began.elapsed()
+    );
+    let opened = proxy.opened() - before;
+    assert!(opened <= 4, "{opened} connections were opened for the three that died");
+}
+
+#[test]
+fn a_slow_store_is_no_reason_to_be_degraded() {
+    let (setup, proxy) = behind_a_proxy();
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    proxy.delay(Duration::from_millis(200));
+    for n in 1..=5 {
+        hub.publish_numbers("r", n, 1);
+        assert_eq!(hub.get("/health/ready").json()["mode"], "normal");
+    }
+    assert_eq!(stream.sequences(5), [1, 2, 3, 4, 5]);
+    assert!(stream.modes.is_empty());
+}
+
+fn publish_until(hub: &Hub, publisher: usize, stop: &AtomicBool) -> Vec<(String, u64)> {
+    let mut answered = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Acquire) {
+            break;
+        }
+        let key = format!("{publisher}-{number}");
+        let body =
+            json!({ "type": "a.b", "data": [publisher, number], "event_id": key }).to_string();
+        let answer = hub.post("/runs/r/events", body);
+        assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
+        answered.push((key, answer.json()["events"][0]["sequence"].as_u64().unwrap()));
+    }
+    answered
+}
+
+#[test]
+fn resets_under_load_lose_double_and_reorder_nothing() {
+    let (setup, proxy) = behind_a_proxy();
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    let stop = AtomicBool::new(false);
+    let seed: u64 = rand::random();
+    eprintln!("seed {seed}");
+    let answered: Vec<Vec<(String, u64)>> = std::thread::scope(|scope| {
+        let (hub, stop) = (&hub, &stop);
+        let publishers: Vec<_> =
+            (0..4).map(|p| scope.spawn(move || publish_until(hub, p, stop))).collect();
+        for round in 0..8 {
+            // Some time within the load, by seed; nothing is waited for.
+            std::thread::sleep(Duration::from_millis(50 + (seed >> (round * 7)) % 128));
+            match (seed >> (round * 5)) % 3 {
+                0 => proxy.reset_existing(),
+                1 => proxy.black_hole_existing(),
+                _ => {
+                    proxy.drop_replies(true);
+                    std::thread::sleep(Duration::from_millis(30));
+                    proxy.drop_replies(false);
+                    proxy.reset_existing();
+                }
+            }
+        }
+        stop.store(true, Ordering::Release);
+        publishers.into_iter().map(|p| p.join().unwrap()).collect()
+    });
+    // The last fault may have left the connection for reads half open; that is noticed by reading.
+    until("reads go through", || (hub.get("/runs/r").status == 200).then_some(()));
+    let history = hub.history("r");
+    let total: usize = answered.iter().map(Vec::len).sum();
+    assert_eq!(history.len(), total, "seed {seed}: as many as were answered");
+    let keys: Vec<&Value> = history.iter().map(|e| &e["event_id"]).collect();
+    for (publisher, answered) in answered.iter().enumerate() {
+        for (key, sequence) in answered {
+            let place = usize::try_from(*sequence).unwrap() - 1;
+            assert_eq!(*keys[place], key.as_str(), "seed {seed}");
+        }
+        let ascending = answered.windows(2).all(|pair| pair[0].1 < pair[1].1);
+        assert!(ascending, "seed {seed}: publisher {publisher}'s order is kept");
+    }
+    assert_eq!(stream.sequences(total), (1..=total as u64).collect::<Vec<_>>(), "seed {seed}");
+}
+
+#[test]
+fn connections_are_refused_for_a_while() {
+    let (setup, proxy) = behind_a_proxy();
+    let setup = setup.set("PUBLISH__TIMEOUT", "300ms");
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish_numbers("r", 1, 1);
+    assert_eq!(stream.sequences(1), [1]);
+    proxy.refuse(true);
+    proxy.reset_existing();
+    hub.post("/runs/r/events", r#"{"type":"a.b"}"#).is_problem(503, "STORE_UNAVAILABLE");
+    until("the hub is degraded", || {
+        (hub.get("/health/ready").json()["mode"] == "degraded").then_some(())
+    });
+    proxy.refuse(false);
+    until("the hub is well", || {
+        (hub.get("/health/ready").json()["mode"] == "normal").then_some(())
+    });
+    let told = hub.publish_numbers("r", 2, 1);
+    let sequence = told["events"][0]["sequence"].as_u64().unwrap();
+    assert_eq!(stream.sequences(usize::try_from(sequence).unwrap() - 1).last(), Some(&sequence));
+}
