@@ -65,6 +65,9 @@ impl<R: Read> Frames<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::frame::Framing;
+    use crate::event::{EncodedBatch, EventId, Filter, LifecycleRules, RunId, decode_entry};
+    use proptest::prelude::*;
 
     #[test]
     fn frames_are_read_as_a_browser_reads_them() {
@@ -81,5 +84,58 @@ mod tests {
             ("", "y\nz", Some("1-0"))
         );
         assert_eq!(frames.next().unwrap(), None);
+    }
+
+    /// Any bytes in any field of an entry, as a foreign program may write them.
+    fn entry() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
+        let name = prop::sample::select(vec![
+            "event_category",
+            "event_action",
+            "event_type",
+            "data",
+            "source",
+            "source_agent_id",
+            "event_id",
+            "correlation_id",
+            "tags",
+            "metadata",
+            "timestamp",
+            "sequence",
+            "priority",
+        ]);
+        let text = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..40),
+            "[a-z]{1,8}".prop_map(String::into_bytes),
+            Just(b"x\n\nid: 9-9\nevent: close\ndata: {}\n\n".to_vec()),
+            Just(b"{\"a\":\r\n[1,\n2]}".to_vec()),
+        ];
+        prop::collection::vec((name, text), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_stored_each_event_is_one_frame(entries in prop::collection::vec(entry(), 1..6)) {
+            let run = RunId::parse("7").unwrap();
+            let stored = entries.iter().zip(1..).map(|(fields, n)| {
+                let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+                decode_entry(&run, EventId::new(n, 0), fields)
+            });
+            let batch = EncodedBatch::encode(EventId::START, stored.collect(), &LifecycleRules::default());
+            for framing in [Framing::Typed, Framing::Message] {
+                let mut bytes = Vec::new();
+                batch.frames_after(EventId::START, &Filter::default(), framing, |part| bytes.extend_from_slice(&part));
+                let mut frames = Frames::new(bytes.as_slice());
+                for n in 1..=entries.len() as u64 {
+                    let frame = frames.next().unwrap().expect("a frame for each event");
+                    let id = EventId::new(n, 0).to_string();
+                    prop_assert_eq!(frame.last_id.as_deref(), Some(id.as_str()));
+                    let event: serde_json::Value = serde_json::from_str(&frame.data).unwrap();
+                    prop_assert_eq!(&event["id"], &id);
+                    let kind = format!("{}.{}", event["event"]["category"].as_str().unwrap(), event["event"]["action"].as_str().unwrap());
+                    prop_assert_eq!(frame.name, if framing == Framing::Typed { kind } else { String::new() });
+                }
+                prop_assert_eq!(frames.next().unwrap(), None);
+            }
+        }
     }
 }
