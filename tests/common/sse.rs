@@ -59,7 +59,11 @@ impl Stream {
                 break (head, rest.to_vec());
             }
         };
-        Self { connection, head, chunked: rest, plain: Vec::new(), ended: false, modes: Vec::new() }
+        let (plain, modes) = (Vec::new(), Vec::new());
+        let mut stream = Self { connection, head, chunked: rest, plain, ended: false, modes };
+        // A short answer may have come whole with its head; then nothing more will.
+        stream.take_chunks();
+        stream
     }
 
     /// The next frame; panics if none comes in time.

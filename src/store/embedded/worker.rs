@@ -37,6 +37,8 @@ pub(super) enum Command {
 const GATHER: usize = 512;
 /// How long the disk may lag behind with `sync = "everysec"`.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// From here on a call is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(1);
 /// How long to wait before the database is opened again after a failure.
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
 
@@ -201,7 +203,13 @@ impl Worker {
                 }
             }
         };
-        work(engine).map_err(|e| {
+        let began = Instant::now();
+        let done = work(engine);
+        let took = began.elapsed();
+        if took >= SLOW {
+            log::warn!("the embedded store was held up for {took:?}, by its disk most likely");
+        }
+        done.map_err(|e| {
             log::error!("the embedded store failed and is reopened: {e}");
             let reason = e.to_string();
             *self.trouble.lock() = Some(reason.clone());
