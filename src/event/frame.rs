@@ -117,7 +117,7 @@ impl EncodedBatch {
             }
         };
         for event in self.after(position) {
-            if !filter.wants_all() && !filter.wants(&event.kind, event.source.as_ref()) {
+            if !event.is_wanted(filter) {
                 continue;
             }
             match framing {

@@ -153,9 +153,8 @@ impl WriterActor {
         let store = Arc::clone(&self.store);
         let call = async move {
             let began = Instant::now();
-            let appends = flight.appends();
-            let results = store.append(&appends).await;
-            let results = tell_what_was_applied(&*store, &appends, results).await;
+            let results = store.append(flight.appends()).await;
+            let results = tell_what_was_applied(&*store, flight.appends(), results).await;
             metrics::appended(flight.events(), began.elapsed());
             (flight, results)
         };

@@ -59,8 +59,8 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn appends(&self) -> Vec<RunAppend> {
-        self.legs.clone()
+    pub(super) fn appends(&self) -> &[RunAppend] {
+        &self.legs
     }
 
     pub(super) fn events(&self) -> usize {

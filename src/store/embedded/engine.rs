@@ -174,12 +174,7 @@ impl Engine {
         }
         if ledger.has_expired(now) && ledger.would_store(&append.publishes, now, &self.keys) {
             // What has expired must not come back with what is new.
-            let (number, first) = (ledger.number, ledger.first_id());
-            let from = keys::event(number, first);
-            for item in self.events.range(from..=keys::event(number, EventId::MAX)) {
-                batch.remove(&self.events, item.key()?);
-            }
-            ledger.emptied();
+            remove_events(&self.events, ledger, batch)?;
             ledger.revive(now, &self.rules);
         }
         self.activity.remove(&(ledger.updated_ms, append.run.clone()));
@@ -237,8 +232,7 @@ impl Engine {
         }
         let excess = ledger.length() - most;
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
-        let from = keys::event(ledger.number, ledger.first_id());
-        let mut oldest = self.events.range(from..=keys::event(ledger.number, EventId::MAX));
+        let mut oldest = events_of(&self.events, ledger);
         for (removed, item) in (0..).zip(oldest.by_ref()) {
             let key = item.key()?;
             if removed == excess {
@@ -359,18 +353,14 @@ impl Engine {
         Ok(known)
     }
 
-    /// Forgets a run and everything of it.
-    fn remove(&mut self, run: &RunId, batch: &mut OwnedWriteBatch) -> fjall::Result<()> {
-        let Some(ledger) = self.ledgers.remove(run) else { return Ok(()) };
+    /// Forgets a run and everything of it; gives the number of its events.
+    fn remove(&mut self, run: &RunId, batch: &mut OwnedWriteBatch) -> fjall::Result<usize> {
+        let Some(mut ledger) = self.ledgers.remove(run) else { return Ok(0) };
         self.activity.remove(&(ledger.updated_ms, run.clone()));
         batch.remove(&self.runs, run.as_str());
         let (number, window) = (ledger.number, &self.window);
         self.keys.forget_run(number, |key| batch.remove(window, keys::window(number, key)));
-        let from = keys::event(number, ledger.first_id());
-        for item in self.events.range(from..=keys::event(number, EventId::MAX)) {
-            batch.remove(&self.events, item.key()?);
-        }
-        Ok(())
+        remove_events(&self.events, &mut ledger, batch)
     }
 
     pub(super) fn probe(&self, now: u64) -> fjall::Result<bool> {
@@ -395,17 +385,10 @@ impl Engine {
         let mut removed = 0;
         for run in expired {
             let Some(ledger) = self.ledgers.get_mut(&run) else { continue };
-            let from = keys::event(ledger.number, ledger.first_id());
-            for item in self.events.range(from..=keys::event(ledger.number, EventId::MAX)) {
-                batch.remove(&self.events, item.key()?);
-                removed += 1;
-            }
-            ledger.emptied();
             if ledger.is_forgotten(now, &self.rules) {
-                self.activity.remove(&(ledger.updated_ms, run.clone()));
-                self.ledgers.remove(&run);
-                batch.remove(&self.runs, run.as_str());
+                removed += self.remove(&run, &mut batch)?;
             } else {
+                removed += remove_events(&self.events, ledger, &mut batch)?;
                 self.write_ledger(&mut batch, &run);
             }
             if removed >= SWEEP_EVENTS {
@@ -419,4 +402,26 @@ impl Engine {
     pub(super) fn sync(&self) -> fjall::Result<()> {
         self.db.persist(PersistMode::SyncData)
     }
+}
+
+/// The events of a run that are kept, oldest first. From the first one kept on: what was removed before
+/// it is slow to skip.
+fn events_of(events: &Keyspace, ledger: &Ledger) -> fjall::Iter {
+    let from = keys::event(ledger.number, ledger.first_id());
+    events.range(from..=keys::event(ledger.number, EventId::MAX))
+}
+
+/// Removes all events of a run; gives their number.
+fn remove_events(
+    events: &Keyspace,
+    ledger: &mut Ledger,
+    batch: &mut OwnedWriteBatch,
+) -> fjall::Result<usize> {
+    let mut removed = 0;
+    for item in events_of(events, ledger) {
+        batch.remove(events, item.key()?);
+        removed += 1;
+    }
+    ledger.emptied();
+    Ok(removed)
 }

@@ -321,14 +321,12 @@ impl Reader {
         check_at: &mut Instant,
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        let no_answer =
-            |e: redis::RedisError| StoreError::NoAnswer { reason: super::dial::describe(&e) };
         // The reply's own time limit runs on the wall; this one is ours and monotonic.
         let sent =
             tokio::time::timeout(BLOCK + GRACE, connection.send_packed_command(&read.command));
         let reply =
             sent.await.map_err(|_| StoreError::NoAnswer { reason: "no reply in time".into() })?;
-        match checked(reply.map_err(no_answer)?) {
+        match checked(reply.map_err(|e| no_answer(&e))?) {
             Ok(Value::Nil) => {}
             Ok(reply) => self.hand_over(read, reply)?,
             Err(StoreError::BrokenRun { .. }) => self.find_broken(connection).await?,
@@ -389,10 +387,7 @@ impl Reader {
             call
         };
         let send = async |connection: &mut MultiplexedConnection, call: redis::Cmd| {
-            connection
-                .send_packed_command(&call)
-                .await
-                .map_err(|e| StoreError::NoAnswer { reason: super::dial::describe(&e) })
+            connection.send_packed_command(&call).await.map_err(|e| no_answer(&e))
         };
         let mut reply = send(connection, call("EVALSHA", &script.hash)).await?;
         if matches!(&reply, Value::ServerError(e) if e.code() == "NOSCRIPT") {
@@ -424,8 +419,7 @@ impl Reader {
             types.cmd("TYPE").arg(key);
         }
         let replies = connection.send_packed_commands(&types, 0, keys.len()).await;
-        let replies =
-            replies.map_err(|e| StoreError::NoAnswer { reason: super::dial::describe(&e) })?;
+        let replies = replies.map_err(|e| no_answer(&e))?;
         let mut roster = self.roster.lock();
         for ((number, _), kind) in keys.iter().zip(replies) {
             let fits = matches!(reply::text(&kind), Ok("stream" | "none"));
@@ -450,4 +444,9 @@ enum Next {
 struct Read {
     command: redis::Cmd,
     runs: HashMap<Vec<u8>, u64>,
+}
+
+/// A call that the driver could not bring to an answer.
+fn no_answer(error: &redis::RedisError) -> StoreError {
+    StoreError::NoAnswer { reason: super::dial::describe(error) }
 }
