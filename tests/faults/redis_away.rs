@@ -26,7 +26,7 @@ fn fails_in_time(hub: &Hub) {
 fn the_hub_starts_without_redis_and_finds_it() {
     let mut redis = RedisServer::start();
     redis.kill();
-    let mut setup = Setup::on(redis);
+    let mut setup = Setup::on(redis).set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     assert_eq!(mode(&hub), "degraded");
     let ready = hub.get("/health/ready").json();
@@ -51,7 +51,7 @@ fn the_hub_starts_without_redis_and_finds_it() {
 
 #[test]
 fn streams_that_open_while_redis_is_away_find_out_how_the_run_stands() {
-    let mut setup = Setup::redis();
+    let mut setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     let told = hub.publish_numbers("running", 1, 3);
     let ended =
@@ -81,7 +81,7 @@ fn streams_that_open_while_redis_is_away_find_out_how_the_run_stands() {
 
 #[test]
 fn redis_is_killed_and_comes_back() {
-    let mut setup = Setup::redis();
+    let mut setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 3);
     let mut stream = hub.follow("/runs/r/events/stream");
@@ -109,7 +109,7 @@ fn redis_is_killed_and_comes_back() {
 
 #[test]
 fn redis_freezes_and_what_it_had_taken_is_not_doubled() {
-    let setup = Setup::redis();
+    let setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 1);
     let mut stream = hub.follow("/runs/r/events/stream");
@@ -134,7 +134,7 @@ fn redis_freezes_and_what_it_had_taken_is_not_doubled() {
 
 #[test]
 fn redis_refuses_writes_and_readers_go_on() {
-    let setup = Setup::redis();
+    let setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 3);
     let redis = setup.redis_server();
@@ -158,7 +158,7 @@ fn redis_refuses_writes_and_readers_go_on() {
 
 #[test]
 fn scripts_that_redis_forgot_are_given_again() {
-    let setup = Setup::redis();
+    let setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 1);
     let mut stream = hub.follow("/runs/r/events/stream");
@@ -172,7 +172,7 @@ fn scripts_that_redis_forgot_are_given_again() {
 
 #[test]
 fn a_replica_is_not_written_to() {
-    let setup = Setup::redis();
+    let setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     let () = setup.redis_server().command(&["REPLICAOF", "127.0.0.1", "1"]);
     fails_in_time(&hub);
@@ -186,7 +186,7 @@ fn a_replica_is_not_written_to() {
 fn a_password_that_changes_is_not_logged() {
     let setup = Setup::on(RedisServer::with(&["--requirepass", "hunter2"]));
     let url = setup.redis_server().url().replace("redis://", "redis://:hunter2@");
-    let setup = setup.set("REDIS__URL", &url);
+    let setup = setup.set("REDIS__URL", &url).set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 1);
     let mut admin = redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
