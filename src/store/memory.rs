@@ -190,8 +190,7 @@ impl LogStore for MemoryStore {
         if let Some(run) = &removed {
             state.keys.forget_run(run.ledger.number, |_| {});
         }
-        drop(state);
-        self.inner.wakers.wake(run);
+        // Its tails are not woken: they find out in a moment, after the hub has told its readers why.
         Box::pin(ready(Ok(known)))
     }
 

@@ -147,8 +147,8 @@ impl Worker {
             }
             Command::Delete(run, reply) => {
                 drop(reply.send(self.with(|engine| engine.delete(&run, now))));
+                // Its tails are not woken: they find out in a moment, after the hub has told its readers why.
                 self.written();
-                self.wakers.wake(&run);
             }
             Command::Probe(reply) => {
                 let probed = self.with(|engine| engine.probe(now)).and_then(|same| {
