@@ -11,6 +11,7 @@
 //! | [`web`] | HTTP: routes, answers, problems |
 //! | [`hub`] | the handle and the actors behind it |
 //! | [`store`] | where events live: memory, embedded, Redis |
+//! | [`spool`] | where they wait on disk while the store does not take them |
 //! | [`event`] | events, their grammars and encodings; pure |
 //! | [`config`], [`telemetry`] | settings; log and metrics: leaves that everybody may use |
 //!
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod event;
 pub mod hub;
+pub mod spool;
 pub mod store;
 pub mod telemetry;
 pub mod web;

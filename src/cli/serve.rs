@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::config::{self, Config};
 use crate::hub::Hub;
+use crate::spool::Spool;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::RedisStore;
 use crate::store::{LogStore, StoreRules};
@@ -23,7 +24,7 @@ pub(super) struct ServeArgs {
     /// Redis to store in, such as redis://127.0.0.1:6379; without it the embedded store is used.
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
-    /// Folder of the embedded store.
+    /// Folder of the embedded store and the spool.
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<String>,
     /// Configuration file; config/runhub.toml is read where it is there and no other is named.
@@ -45,6 +46,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::Failed(format!("cannot listen on {}: {e}", config.server.bind)));
     let (address, listener) = listener?;
     let store = open_store(&config)?;
+    let spool = open_spool(&config)?;
     let system = actix::System::new();
     system.block_on(async move {
         let failed = |e: std::io::Error| Failure::Failed(format!("cannot wait for signals: {e}"));
@@ -52,7 +54,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         // Whoever waits for this line may send a signal at once.
         announce(address, &config, &*store);
-        let hub = Hub::start(config.clone(), store);
+        let hub = Hub::start(config.clone(), store, spool);
         let app = App { hub: hub.clone(), metrics: Some(metrics.clone()) };
         let (server, running) = Server::start(listener, app, &config)
             .map_err(|e| Failure::Failed(format!("cannot serve on {address}: {e}")))?;
@@ -112,6 +114,13 @@ fn open_store(config: &Config) -> Result<Arc<dyn LogStore>, Failure> {
             Err(e) => Err(Failure::Failed(e.to_string())),
         },
     }
+}
+
+/// The spool, in a folder of its own beside the embedded store.
+fn open_spool(config: &Config) -> Result<Spool, Failure> {
+    let folder = config.server.data_dir.join("spool");
+    Spool::open(&folder, config.spool.max_bytes.0, config.publish.queue.0)
+        .map_err(|e| Failure::Failed(e.to_string()))
 }
 
 fn announce(address: SocketAddr, config: &Config, store: &dyn LogStore) {

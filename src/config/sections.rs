@@ -11,7 +11,7 @@ section! {
     ServerConfig {
         /// Address and port to listen on. Short forms: `--bind`, `RUNHUB_BIND`.
         bind: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8082)),
-        /// Folder for the embedded store. Short forms: `--data-dir`, `RUNHUB_DATA_DIR`.
+        /// Folder for the embedded store and the spool. Short forms: `--data-dir`, `RUNHUB_DATA_DIR`.
         data_dir: PathBuf = PathBuf::from("./data"),
         /// Threads that speak HTTP; 0 for one a processor.
         workers: u64 = 0,
@@ -52,7 +52,7 @@ section! {
 section! {
     /// Taking events in.
     PublishConfig {
-        /// How long a publish waits for the store.
+        /// How long a publish waits for the store before it goes to the spool.
         timeout: Duration = Duration::from_secs(1),
         /// The largest `data` of an event.
         max_data: ByteCount = ByteCount(1 << 20),
@@ -64,8 +64,16 @@ section! {
         body_timeout: Duration = Duration::from_secs(10),
         /// How long a publisher's `event_id` stands for one event.
         dedup_window: Duration = Duration::from_secs(600),
-        /// The most bytes of events that may wait for the store in memory.
+        /// The most bytes of events that may wait in memory for the store, and as many for the spool.
         queue: ByteCount = ByteCount(64 << 20),
+    }
+}
+
+section! {
+    /// Where events wait on disk, in `spool` in the data folder, while the store does not take them.
+    SpoolConfig {
+        /// The most bytes on the disk; with more, publishes are refused.
+        max_bytes: ByteCount = ByteCount(1 << 30),
     }
 }
 
@@ -157,6 +165,8 @@ config! {
     embedded: EmbeddedConfig,
     /// `[publish]`.
     publish: PublishConfig,
+    /// `[spool]`.
+    spool: SpoolConfig,
     /// `[subscribe]`.
     subscribe: SubscribeConfig,
     /// `[retention]`.

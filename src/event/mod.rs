@@ -13,6 +13,7 @@ pub mod frame;
 pub mod json_text;
 pub mod lifecycle;
 pub mod model;
+pub mod packed;
 pub mod parse;
 pub mod run_id;
 pub mod source;

@@ -99,6 +99,9 @@ pub struct NewEvent {
     pub key: EventKey,
     /// Whether the publisher chose the id, so that the store must look for an earlier event with it.
     pub key_is_given: bool,
+    /// Whether the run itself must be searched for an event with this id before it is stored: a hub made
+    /// the id, the publisher gave it back, and the store could not be asked yet.
+    pub search_first: bool,
     /// Tells the same content from other content under the same id.
     pub digest: u64,
 }
@@ -112,7 +115,7 @@ impl NewEvent {
             None => (EventKey::generate(), false),
         };
         event.event_id = Some(key.clone());
-        Self { event, key, key_is_given, digest }
+        Self { event, key, key_is_given, search_first: false, digest }
     }
 }
 

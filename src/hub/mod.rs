@@ -13,6 +13,7 @@ pub mod publish;
 mod registry;
 pub mod restart;
 mod run;
+mod search;
 pub mod subscriber;
 mod supervisor;
 #[cfg(test)]
@@ -26,8 +27,9 @@ pub use subscriber::{CloseReason, Start, SubscribeError, SubscribeOptions, Subsc
 use crate::config::Config;
 use crate::event::RunStatus;
 use crate::event::{LifecycleRules, RunId};
+use crate::spool::{Spool, SpoolStatus};
 use crate::store::{
-    Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreStatus,
+    Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreError, StoreStatus,
 };
 use actix::Addr;
 use arbiters::Arbiters;
@@ -50,6 +52,7 @@ pub struct Hub {
 struct Core {
     config: Config,
     store: Arc<dyn LogStore>,
+    spool: Spool,
     rules: LifecycleRules,
     arbiters: Arbiters,
     shards: Vec<Shard>,
@@ -63,10 +66,11 @@ struct Core {
 }
 
 impl Hub {
-    /// Starts the actors on threads of their own. Must be called within an actix system.
-    pub fn start(config: Config, store: Arc<dyn LogStore>) -> Self {
+    /// Starts the actors on threads of their own. Must be called within an actix system. What the spool
+    /// holds from an earlier life reaches the store first.
+    pub fn start(config: Config, store: Arc<dyn LogStore>, spool: Spool) -> Self {
         let arbiters = Arbiters::start();
-        let shards = writer::shards(arbiters.count(), &config.publish);
+        let shards = writer::shards(arbiters.count(), &config.publish, &spool);
         let core = Arc::new(Core {
             rules: config.retention.terminal.rules(),
             registry: Registry::default(),
@@ -77,6 +81,7 @@ impl Hub {
             closing: AtomicBool::new(false),
             config,
             store,
+            spool,
             arbiters,
             shards,
         });
@@ -119,8 +124,14 @@ impl Hub {
         self.core.store.set_expiry(run, after)
     }
 
-    /// Forgets a run and closes its streams; false if it was not there.
-    pub async fn delete(&self, run: &RunId) -> Result<bool, crate::store::StoreError> {
+    /// Forgets a run and closes its streams; false if it was not there. Not while something of it is
+    /// spooled: that would bring it back.
+    pub async fn delete(&self, run: &RunId) -> Result<bool, StoreError> {
+        if self.core.writer(run).is_run_behind(run) {
+            let reason =
+                "events of the run still wait for the store; delete it again later".to_owned();
+            return Err(StoreError::Refused { reason });
+        }
         let was_there = self.core.store.delete(run).await?;
         if was_there {
             self.core.registry.close_run(run, CloseReason::RunDeleted);
@@ -143,6 +154,11 @@ impl Hub {
         self.core.store.status()
     }
 
+    /// What waits in the spool.
+    pub fn spool_status(&self) -> SpoolStatus {
+        self.core.spool.status()
+    }
+
     /// Whether the hub knows how its store is: false for a moment after the start.
     pub fn has_started(&self) -> bool {
         self.core.started.load(Ordering::Acquire)
@@ -153,8 +169,8 @@ impl Hub {
         self.core.is_closing()
     }
 
-    /// Refuses new work, waits until what was taken is stored, and closes every stream. Takes no longer
-    /// than `limit`.
+    /// Refuses new work, waits until what was taken is stored or spooled, and closes every stream. Takes
+    /// no longer than `limit`, and one sync of the spool's disk.
     pub async fn close(&self, limit: Duration) {
         self.core.closing.store(true, Ordering::Release);
         let deadline = Instant::now() + limit;
@@ -162,10 +178,16 @@ impl Hub {
         while waiting() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // What the store did not take by now waits on the disk for the hub's next life.
+        self.core.shards.iter().for_each(Shard::spill_all);
+        let (flushed, done) = tokio::sync::oneshot::channel();
+        self.core.spool.flush(move || flushed.send(()).unwrap_or_default());
+        drop(tokio::time::timeout(limit, done).await);
         let lost = waiting();
         if lost > 0 {
             log::error!(
-                "{lost} publishes were still waiting for the store when the hub had to stop"
+                "{lost} publishes were still waiting for the store when the hub had to stop, and could not \
+                 be spooled"
             );
         }
         self.core.registry.close_all(CloseReason::Shutdown);

@@ -1,12 +1,16 @@
 //! Publishing: from checked events to the answer their publisher gets.
 
 use super::Hub;
-use crate::event::{EventId, EventKey, NewEvent, RunId, digest};
-use crate::store::{Placed, PublishOutcome, RangeRequest, StoreError};
+use super::mode::Mode;
+use super::search;
+use super::supervisor::StoreSeen;
+use super::writer::Told;
+use crate::event::{NewEvent, RunId, Timestamp};
+use crate::spool::SpoolError;
+use crate::store::{Placed, StoreError};
 use crate::telemetry::metrics;
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::{timeout, timeout_at};
 
 /// What a publisher wants to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +27,8 @@ pub enum Ack {
 pub enum Published {
     /// The place of each event, in order.
     Persisted(Vec<Placed>),
+    /// The events are on the hub's disk; they reach the store later, in order, once.
+    Spooled,
     /// The events are in memory.
     Accepted,
 }
@@ -36,9 +42,12 @@ pub enum PublishError {
         "the store did not acknowledge the events in time; publish them again with the same event_id"
     )]
     Late,
-    /// Too much waits for the store already.
-    #[error("too many events wait for the store")]
+    /// Too much waits for the store already, in memory or in the spool. Nothing was stored.
+    #[error("too many events wait for the store; publish again later")]
     Full,
+    /// The store does not take it, and the spool cannot: its disk fails. Nothing was stored.
+    #[error("the store does not take the events, and {0}")]
+    NotSpooled(SpoolError),
     /// The hub is stopping.
     #[error("the hub is stopping")]
     Closing,
@@ -53,16 +62,20 @@ pub enum PublishError {
     Store(StoreError),
 }
 
-/// How far a hub-made `event_id`'s own time may lie behind its event's position: clocks differ.
-const CLOCK_SLACK_MS: u64 = 60_000;
 /// How long a publish that waits for nothing waits for the look-up of an `event_id` that a hub made.
 const ACCEPT_LOOK: Duration = Duration::from_millis(200);
-/// Events looked through at a time for a hub-made `event_id`.
-const SEARCH_PAGE: usize = 1000;
-const SEARCH_BYTES: usize = 8 << 20;
+
+/// What a look for the `event_id`s of a publish found.
+enum Looked {
+    /// The place of each event that is in the run already.
+    Found(Vec<Option<Placed>>),
+    /// The store could not be asked: the run is to be searched before these events are stored.
+    Unasked,
+}
 
 impl Hub {
-    /// Publishes events to a run, all or none of them.
+    /// Publishes events to a run, all or none of them. Takes no longer than `publish.timeout` and one sync
+    /// of the spool's disk, whatever the store does.
     pub async fn publish(
         &self,
         run: &RunId,
@@ -72,16 +85,10 @@ impl Hub {
         if self.is_closing() {
             return Err(PublishError::Closing);
         }
-        if ack == Ack::Accepted {
-            return self.accept(run, events).await;
+        match ack {
+            Ack::Accepted => self.accept(run, events).await,
+            Ack::Persisted => self.persist(run, events).await,
         }
-        let began = Instant::now();
-        let in_time =
-            tokio::time::timeout(self.core.config.publish.timeout, self.persist(run, events));
-        let placed = in_time.await.unwrap_or(Err(PublishError::Late))?;
-        let duplicates = placed.iter().filter(|p| p.duplicate).count() as u64;
-        metrics::published(placed.len() as u64, duplicates, began.elapsed());
-        Ok(Published::Persisted(placed))
     }
 
     /// Takes events into memory. Their publisher knows their ids before the store does, so the store is to
@@ -91,20 +98,20 @@ impl Hub {
         run: &RunId,
         mut events: Vec<NewEvent>,
     ) -> Result<Published, PublishError> {
-        let found = self.find_hub_made(run, &events);
-        // A store that is away holds up no publish of this kind.
-        let known = match tokio::time::timeout(ACCEPT_LOOK, found).await {
-            Ok(Err(reused @ PublishError::KeyReused { .. })) => return Err(reused),
-            Ok(Ok(known)) => known,
-            Ok(Err(_)) | Err(_) => vec![None; events.len()],
-        };
-        let mut known = known.into_iter();
-        events.retain(|_| known.next().flatten().is_none());
+        match self.look(run, &mut events, Instant::now() + ACCEPT_LOOK).await? {
+            Looked::Found(known) => {
+                let mut known = known.into_iter();
+                events.retain(|_| known.next().flatten().is_none());
+            }
+            Looked::Unasked => {}
+        }
         for new in &mut events {
             new.key_is_given = true;
         }
         if !events.is_empty() {
-            self.core.writer(run).accept(run, events.into()).map_err(|_| PublishError::Full)?;
+            let spool = self.core.mode.is(Mode::Degraded);
+            let accepted = self.core.writer(run).accept(run, events.into(), spool);
+            accepted.map_err(|_| PublishError::Full)?;
         }
         Ok(Published::Accepted)
     }
@@ -112,87 +119,108 @@ impl Hub {
     async fn persist(
         &self,
         run: &RunId,
-        events: Vec<NewEvent>,
-    ) -> Result<Vec<Placed>, PublishError> {
-        let known = self.find_hub_made(run, &events).await?;
-        let new: Arc<[NewEvent]> = match known.iter().any(Option::is_some) {
-            false => events.into(),
-            true => events
-                .into_iter()
-                .zip(&known)
-                .filter(|(_, k)| k.is_none())
-                .map(|(e, _)| e)
-                .collect(),
+        mut events: Vec<NewEvent>,
+    ) -> Result<Published, PublishError> {
+        let began = Instant::now();
+        let deadline = began + self.core.config.publish.timeout;
+        let (known, unasked) = match self.look(run, &mut events, deadline).await? {
+            Looked::Found(known) => (known, false),
+            Looked::Unasked => (vec![None; events.len()], true),
         };
-        let stored = match new.is_empty() {
-            true => Vec::new(),
-            false => {
-                let shard = self.core.writer(run);
-                let outcome = shard.publish(run, new).map_err(|_| PublishError::Full)?;
-                match outcome.await {
-                    Ok(Ok(PublishOutcome::Stored(placed))) => placed,
-                    Ok(Ok(PublishOutcome::KeyReused { index })) => {
-                        let behind =
-                            known.iter().enumerate().filter(|(_, k)| k.is_none()).nth(index);
-                        return Err(PublishError::KeyReused {
-                            index: behind.map_or(index, |(i, _)| i),
-                        });
-                    }
-                    Ok(Err(error)) if error.is_transient() => return Err(PublishError::Late),
-                    Ok(Err(error)) => return Err(PublishError::Store(error)),
-                    Err(_) => return Err(PublishError::Late),
+        // Where the n-th of those that are new stands among all.
+        let indexes: Vec<usize> = (0..events.len()).filter(|i| known[*i].is_none()).collect();
+        let mut stored = Vec::new();
+        if !indexes.is_empty() {
+            let mut is_new = known.iter().map(Option::is_none);
+            events.retain(|_| is_new.next().unwrap_or(true));
+            // An event that must be searched for can only be stored from the spool.
+            let spool = unasked || self.core.mode.is(Mode::Degraded);
+            stored = match self.write(run, events, spool, deadline).await? {
+                Told::Stored(placed) => placed,
+                Told::Spooled => {
+                    return Ok(Published::Spooled);
                 }
-            }
-        };
+                Told::KeyReused { index } => {
+                    let index = indexes.get(index).copied().unwrap_or(index);
+                    return Err(PublishError::KeyReused { index });
+                }
+                Told::Late => return Err(PublishError::Late),
+                Told::NoRoom(SpoolError::Full) => return Err(PublishError::Full),
+                Told::NoRoom(failed) => return Err(PublishError::NotSpooled(failed)),
+                Told::Broken(error) => return Err(PublishError::Store(error)),
+            };
+        }
         let mut stored = stored.into_iter();
         // A publish that is stored has a place for each of its events.
-        Ok(known.into_iter().filter_map(|known| known.or_else(|| stored.next())).collect())
+        let placed: Vec<Placed> =
+            known.into_iter().filter_map(|known| known.or_else(|| stored.next())).collect();
+        let duplicates = placed.iter().filter(|p| p.duplicate).count() as u64;
+        metrics::published(placed.len() as u64, duplicates, began.elapsed());
+        Ok(Published::Persisted(placed))
     }
 
-    /// The places of events whose `event_id` a hub made: such ids are in no index, the run itself tells.
-    async fn find_hub_made(
+    /// Gives a publish to the run's writer and waits for its outcome; from the deadline on, for the spool.
+    async fn write(
         &self,
         run: &RunId,
-        events: &[NewEvent],
-    ) -> Result<Vec<Option<Placed>>, PublishError> {
-        let mut known = vec![None; events.len()];
-        let window_ms =
-            u64::try_from(self.core.config.publish.dedup_window.as_millis()).unwrap_or(u64::MAX);
-        let oldest_ms = crate::event::Timestamp::now().as_ms().saturating_sub(window_ms);
-        let mut wanted: HashMap<&EventKey, Vec<usize>> = HashMap::new();
-        let mut from_ms = u64::MAX;
-        for (index, new) in events.iter().enumerate().filter(|(_, new)| new.key_is_given) {
-            if let Some(made_ms) = new.key.hub_made_ms().filter(|ms| *ms >= oldest_ms) {
-                from_ms = from_ms.min(made_ms);
-                wanted.entry(&new.key).or_default().push(index);
-            }
+        events: Vec<NewEvent>,
+        spool: bool,
+        deadline: Instant,
+    ) -> Result<Told, PublishError> {
+        let shard = self.core.writer(run);
+        let outcome = shard.publish(run, events.into(), spool);
+        let mut outcome = outcome.map_err(|_| PublishError::Full)?;
+        if let Ok(told) = timeout_at(deadline.into(), &mut outcome).await {
+            return told.map_err(|_| PublishError::Late);
         }
-        // One look through the run for all of them.
-        let mut from = EventId::new(from_ms.saturating_sub(CLOCK_SLACK_MS), 0);
-        while !wanted.is_empty() {
-            let request = RangeRequest::after(from, SEARCH_PAGE, SEARCH_BYTES);
-            let page =
-                self.core.store.range(run, request).await.map_err(|e| match e.is_transient() {
-                    true => PublishError::Late,
-                    false => PublishError::Store(e),
-                })?;
-            for stored in &page.events {
-                let (Some(key), Some(sequence)) = (&stored.event.event_id, stored.sequence) else {
-                    continue;
-                };
-                let digest = digest::of(&stored.event);
-                for index in wanted.remove(key).unwrap_or_default() {
-                    if events[index].digest != digest {
-                        return Err(PublishError::KeyReused { index });
-                    }
-                    known[index] = Some(Placed { id: stored.id, sequence, duplicate: true });
+        if !shard.is_run_behind(run) {
+            // What is spooled already waits for its disk, not for the store.
+            let reason = "a publish timed out".to_owned();
+            self.core.tell_supervisor(StoreSeen(Err(StoreError::NoAnswer { reason })));
+        }
+        shard.spill_run(run);
+        outcome.await.map_err(|_| PublishError::Late)
+    }
+
+    /// Looks for the events whose `event_id` a hub made: such ids are in no index, the run itself tells.
+    async fn look(
+        &self,
+        run: &RunId,
+        events: &mut [NewEvent],
+        deadline: Instant,
+    ) -> Result<Looked, PublishError> {
+        let window = self.core.config.publish.dedup_window;
+        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let oldest_ms = Timestamp::now().as_ms().saturating_sub(window_ms);
+        let wanted = |new: &NewEvent| {
+            new.key_is_given && new.key.hub_made_ms().is_some_and(|made_ms| made_ms >= oldest_ms)
+        };
+        if !events.iter().any(wanted) {
+            return Ok(Looked::Found(vec![None; events.len()]));
+        }
+        // While something of the run is spooled the run does not tell all.
+        let shard = self.core.writer(run);
+        let asked = match self.core.mode.is(Mode::Degraded) || shard.is_run_behind(run) {
+            true => None,
+            false => {
+                let found = search::find(&*self.core.store, run, events, |new, _| wanted(new));
+                timeout(deadline.saturating_duration_since(Instant::now()), found).await.ok()
+            }
+        };
+        match asked {
+            Some(Ok(found)) => {
+                if let Some(index) = found.iter().position(|k| k.is_some_and(|k| !k.same)) {
+                    return Err(PublishError::KeyReused { index });
                 }
+                Ok(Looked::Found(found.into_iter().map(|k| k.map(|k| k.placed)).collect()))
             }
-            match page.events.last() {
-                Some(last) if page.more => from = last.id,
-                _ => break,
+            Some(Err(error)) if !error.is_transient() => Err(PublishError::Store(error)),
+            Some(Err(_)) | None => {
+                for new in events.iter_mut().filter(|new| wanted(new)) {
+                    new.search_first = true;
+                }
+                Ok(Looked::Unasked)
             }
         }
-        Ok(known)
     }
 }

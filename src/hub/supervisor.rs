@@ -7,7 +7,7 @@ use super::Core;
 use super::mode::Mode;
 use super::obituary::Obituary;
 use super::restart::RestartBudget;
-use super::writer::WriterActor;
+use super::writer::{Shard, WriterActor};
 use crate::event::{RunId, Timestamp};
 use crate::store::StoreError;
 use crate::telemetry::metrics;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// How often the store is asked to write and read back: while it is well, and while it is not.
 const PROBE_WELL: Duration = Duration::from_secs(5);
-const PROBE_ILL: Duration = Duration::from_millis(250);
+const PROBE_ILL: Duration = Duration::from_millis(150);
 /// How long the probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How often what has expired is removed.
@@ -85,11 +85,12 @@ impl SupervisorActor {
             })
         };
         let seen = asked.into_actor(self).map(|seen, actor, ctx| {
-            let pause = if seen.is_ok() { PROBE_WELL } else { PROBE_ILL };
+            let well = seen.is_ok();
             actor.see(seen);
-            if let Some(core) = actor.core.upgrade() {
-                core.started.store(true, Ordering::Release);
-            }
+            let Some(core) = actor.core.upgrade() else { return ctx.stop() };
+            core.started.store(true, Ordering::Release);
+            let well = well && core.mode.is(Mode::Normal);
+            let pause = if well { PROBE_WELL } else { PROBE_ILL };
             actor.next_probe = Some(ctx.run_later(pause, Self::probe));
         });
         ctx.spawn(seen);
@@ -113,16 +114,21 @@ impl SupervisorActor {
         match seen {
             Ok(()) => {
                 metrics::store_up(true);
-                if core.mode.change(|mode| mode.answered(now)) {
-                    log::info!("the store answers again");
-                    core.registry.mode_changed();
+                let behind = core.shards.iter().any(Shard::is_behind);
+                if core.mode.change(|mode| mode.answered(behind, now)) {
+                    if behind {
+                        log::info!("recovering: the store answers and gets what was spooled");
+                    } else {
+                        log::info!("normal: the store answers and has everything");
+                    }
+                    core.mode_changed();
                 }
             }
             Err(error) => {
                 if core.mode.change(|mode| mode.failed(&error, now)) {
                     metrics::store_up(false);
-                    log::warn!("degraded: {error}");
-                    core.registry.mode_changed();
+                    log::warn!("degraded: {error}; what is published waits in the spool");
+                    core.mode_changed();
                 }
             }
         }
@@ -175,9 +181,8 @@ impl Handler<StoreSeen> for SupervisorActor {
 
     fn handle(&mut self, StoreSeen(seen): StoreSeen, ctx: &mut Self::Context) {
         self.see(seen);
-        let degraded = self.core.upgrade().is_some_and(|c| c.mode.report().mode == Mode::Degraded);
-        // The next probe was set for a store that is well; this one is to be seen healed soon.
-        if degraded && let Some(next) = self.next_probe.take() {
+        // The next probe was set for a store that is well; this one is to be seen ill, or healed, soon.
+        if let Some(next) = self.next_probe.take() {
             ctx.cancel_future(next);
             self.next_probe = Some(ctx.run_later(PROBE_ILL, Self::probe));
         }
@@ -194,6 +199,20 @@ impl Core {
         if let Some(supervisor) = &*self.supervisor.lock() {
             supervisor.do_send(message);
         }
+    }
+
+    /// Lets everybody act on the mode.
+    fn mode_changed(&self) {
+        metrics::mode(self.mode.report().mode.as_str());
+        let degraded = self.mode.is(Mode::Degraded);
+        for shard in &self.shards {
+            if degraded {
+                // Here rather than in the writer, which may be waiting for the store.
+                shard.spill_all();
+            }
+            shard.wake();
+        }
+        self.registry.mode_changed();
     }
 
     pub(super) fn is_closing(&self) -> bool {

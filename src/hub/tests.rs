@@ -4,6 +4,7 @@ use super::{Ack, Hub, Published, SubscribeOptions, Subscription};
 use crate::config::Config;
 use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{EventId, NewEvent, RunId, Timestamp};
+use crate::spool::Spool;
 use crate::store::memory::MemoryStore;
 use crate::store::{RangeRequest, StoreRules};
 use actix::Message;
@@ -25,7 +26,9 @@ fn in_system(test: impl AsyncFnOnce(Hub)) {
     config.publish.timeout = PATIENCE;
     actix::System::new().block_on(async {
         let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
-        let hub = Hub::start(config, Arc::new(MemoryStore::new(rules)));
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), 1 << 30, 1 << 26).unwrap();
+        let hub = Hub::start(config, Arc::new(MemoryStore::new(rules)), spool);
         tokio::time::timeout(PATIENCE * 2, test(hub)).await.expect("the test ends in time");
     });
 }

@@ -2,7 +2,7 @@
 //! expiry. Pure: the stores keep the events and say what time it is.
 
 use super::key_window::{Found, KeyWindow};
-use super::{BatchToken, Placed, PublishOutcome, RunInfo, RunState, StoreRules, as_ms};
+use super::{Placed, Publish, PublishOutcome, RunInfo, RunState, StoreRules, as_ms};
 use crate::event::{EventId, Lifecycle, NewEvent, RunStatus, Sequence};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -25,8 +25,14 @@ pub(super) struct Ledger {
     pub(super) first_sequence: u64,
     /// Id of the oldest event kept, as ms and counter; of none where none is.
     first: (u64, u64),
-    writer: (u64, u64),
+    /// The last few writers, each with the greatest of its numbers that was applied; the latest last.
+    #[serde(default)]
+    writers: Vec<(u64, u64)>,
 }
+
+/// Writers remembered. A hub that starts sends again what the one before it left in the spool, before it
+/// writes anything of its own to that run: two would do.
+const WRITERS: usize = 4;
 
 mod status_word {
     use crate::event::RunStatus;
@@ -57,7 +63,7 @@ impl Ledger {
             last_sequence: 0,
             first_sequence: 1,
             first: (0, 0),
-            writer: (0, 0),
+            writers: Vec::new(),
         }
     }
 
@@ -104,34 +110,44 @@ impl Ledger {
         self.expires_ms = Some(at_ms);
     }
 
-    /// Whether this batch was applied before.
-    pub(super) fn has_applied(&self, token: BatchToken) -> bool {
-        self.writer.0 == token.writer && self.writer.1 >= token.batch
+    /// Whether the writer's publish of this number was applied before.
+    fn has_applied(&self, writer: u64, number: u64) -> bool {
+        self.writers.iter().any(|(known, applied)| *known == writer && *applied >= number)
     }
 
-    /// The batch is applied.
-    pub(super) fn applied(&mut self, token: BatchToken) {
-        self.writer = (token.writer, token.batch);
+    /// The writer's publish of this number is applied.
+    fn applied(&mut self, writer: u64, number: u64) {
+        self.writers.retain(|(known, _)| *known != writer);
+        self.writers.push((writer, number));
+        if self.writers.len() > WRITERS {
+            self.writers.remove(0);
+        }
     }
 
     /// Whether any of these publishes stores an event: only then a run begins, or begins anew.
     pub(super) fn would_store(
         &self,
-        publishes: &[std::sync::Arc<[NewEvent]>],
+        writer: u64,
+        publishes: &[Publish],
         now_ms: u64,
         keys: &KeyWindow,
     ) -> bool {
         let find = |new: &NewEvent| keys.find(self.number, new.key.as_str(), now_ms);
         let is_new = |new: &NewEvent| !new.key_is_given || find(new).is_none();
-        publishes.iter().any(|publish| {
-            self.reused(publish, now_ms, keys).is_none() && publish.iter().any(is_new)
-        })
+        publishes.iter().filter(|publish| !self.has_applied(writer, publish.number)).any(
+            |publish| {
+                self.reused(publish, now_ms, keys).is_none() && publish.events.iter().any(is_new)
+            },
+        )
     }
 
     /// The index of the first event whose `event_id` stands for other content, if there is one.
-    fn reused(&self, publish: &[NewEvent], now_ms: u64, keys: &KeyWindow) -> Option<usize> {
+    fn reused(&self, publish: &Publish, now_ms: u64, keys: &KeyWindow) -> Option<usize> {
         let mut within: Vec<(&str, u64)> = Vec::new();
-        for (index, new) in publish.iter().enumerate().filter(|(_, new)| new.key_is_given) {
+        if publish.answered {
+            return None;
+        }
+        for (index, new) in publish.events.iter().enumerate().filter(|(_, new)| new.key_is_given) {
             let key = new.key.as_str();
             let earlier = within.iter().find(|(k, _)| *k == key).map(|(_, digest)| *digest);
             match earlier.or_else(|| keys.find(self.number, key, now_ms).map(|f| f.digest)) {
@@ -152,20 +168,25 @@ impl Ledger {
         }
     }
 
-    /// Gives the events of one publish their places, or finds that one reuses an `event_id`. `stored` is
-    /// called for each event that is new.
+    /// Gives the events of one publish their places, or finds that one reuses an `event_id`, or that the
+    /// publish was applied before. `stored` is called for each event that is new.
     pub(super) fn place<'e>(
         &mut self,
-        publish: &'e [NewEvent],
+        writer: u64,
+        publish: &'e Publish,
         now_ms: u64,
         rules: &StoreRules,
         keys: &mut KeyWindow,
         mut stored: impl FnMut(&'e NewEvent, Placed),
     ) -> PublishOutcome {
+        if self.has_applied(writer, publish.number) {
+            return PublishOutcome::Already;
+        }
+        self.applied(writer, publish.number);
         if let Some(index) = self.reused(publish, now_ms, keys) {
             return PublishOutcome::KeyReused { index };
         }
-        let placed = publish.iter().map(|new| {
+        let placed = publish.events.iter().map(|new| {
             let known = new.key_is_given.then(|| keys.find(self.number, new.key.as_str(), now_ms));
             if let Some(Found { id, sequence, .. }) = known.flatten() {
                 return Placed { id, sequence, duplicate: true };

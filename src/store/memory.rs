@@ -4,7 +4,7 @@ use super::follow::{Wakers, follow};
 use super::key_window::KeyWindow;
 use super::ledger::Ledger;
 use super::{
-    Answer, Appended, LogStore, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor,
+    Answer, LogStore, Order, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor,
     RunsPage, StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
 };
 use crate::event::{EventId, RunId, RunStatus, StoredEvent};
@@ -49,7 +49,7 @@ impl MemoryStore {
         Self { inner: Arc::new(inner) }
     }
 
-    fn append_run(&self, append: &RunAppend) -> Appended {
+    fn append_run(&self, append: &RunAppend) -> Vec<PublishOutcome> {
         let (rules, now) = (&self.inner.rules, now_ms());
         let mut state = self.inner.state.lock();
         let State { runs, keys, next_number } = &mut *state;
@@ -61,23 +61,20 @@ impl MemoryStore {
             *next_number += 1;
             Run { ledger: Ledger::new(*next_number, now), events: BTreeMap::new() }
         });
-        if run.ledger.has_applied(append.token) {
-            return Appended::Already;
-        }
-        if run.ledger.has_expired(now) && run.ledger.would_store(&append.publishes, now, keys) {
+        let would_store = || run.ledger.would_store(append.writer, &append.publishes, now, keys);
+        if run.ledger.has_expired(now) && would_store() {
             run.events.clear();
             run.ledger.emptied();
             run.ledger.revive(now, rules);
         }
         let outcomes = append.publishes.iter().map(|publish| {
-            run.ledger.place(publish, now, rules, keys, |new, placed| {
+            run.ledger.place(append.writer, publish, now, rules, keys, |new, placed| {
                 let event = new.event.clone();
                 let stored = StoredEvent { id: placed.id, sequence: Some(placed.sequence), event };
                 run.events.insert(placed.id, stored);
             })
         });
         let outcomes = outcomes.collect();
-        run.ledger.applied(append.token);
         while run.events.len() as u64 > rules.max_events {
             run.events.pop_first();
         }
@@ -90,7 +87,7 @@ impl MemoryStore {
             // All was refused: no run has begun.
             runs.remove(&append.run);
         }
-        Appended::Now(outcomes)
+        outcomes
     }
 
     fn page(&self, run: &RunId, request: RangeRequest) -> Page {
@@ -126,7 +123,7 @@ impl LogStore for MemoryStore {
     fn append<'a>(
         &'a self,
         appends: &'a [RunAppend],
-    ) -> BoxFuture<'a, Vec<Result<Appended, StoreError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Vec<PublishOutcome>, StoreError>>> {
         let done = appends.iter().map(|append| {
             let appended = self.append_run(append);
             self.inner.wakers.wake(&append.run);

@@ -50,16 +50,19 @@ impl StoreRules {
     }
 }
 
-/// Names one batch of one writer, so that a batch whose outcome is unknown can be sent again: a store
-/// that has applied it answers [`Appended::Already`]. A writer numbers its batches of a run upwards and
-/// has one of them under way at a time; a store that only this process writes to remembers the last
-/// writer of a run alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchToken {
-    /// The writer; unlike any other, also of other processes.
-    pub writer: u64,
-    /// The batch's number, rising.
-    pub batch: u64,
+/// One publish, under the number its writer gave it, so that one whose outcome is unknown can be sent
+/// again, alone or with others: a store that has applied it answers [`PublishOutcome::Already`]. A writer
+/// numbers what it publishes to a run upwards and has one append to it under way at a time; a store that
+/// only this process writes to remembers the last few writers of a run alone.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Its number, rising.
+    pub number: u64,
+    /// Its events, in order; stored all or none.
+    pub events: Arc<[NewEvent]>,
+    /// Whether its publisher was answered before it was stored, so that it can be refused no more: an
+    /// event whose `event_id` stands for other content is then left out, with the place of that.
+    pub answered: bool,
 }
 
 /// What is to be appended to one run in one atomic step.
@@ -67,24 +70,17 @@ pub struct BatchToken {
 pub struct RunAppend {
     /// The run.
     pub run: RunId,
-    /// The batch's name.
-    pub token: BatchToken,
-    /// Publishes, in order; each is stored whole or not at all.
-    pub publishes: Vec<Arc<[NewEvent]>>,
-}
-
-/// What became of the appends to one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Appended {
-    /// One outcome for each publish.
-    Now(Vec<PublishOutcome>),
-    /// The batch was applied by an earlier attempt.
-    Already,
+    /// Who numbered the publishes; unlike any other writer, also of other processes.
+    pub writer: u64,
+    /// The publishes, in order.
+    pub publishes: Vec<Publish>,
 }
 
 /// What became of one publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishOutcome {
+    /// It was applied by an earlier attempt.
+    Already,
     /// The place of each event, in order.
     Stored(Vec<Placed>),
     /// Nothing was stored: the event at this index has an `event_id` that stands for other content.
@@ -238,11 +234,12 @@ pub struct StoreStatus {
 
 /// A store of runs.
 pub trait LogStore: Send + Sync + fmt::Debug {
-    /// Appends to many runs, each in one atomic step; one result for each, in order.
+    /// Appends to many runs, each in one atomic step; one result for each, in order, with one outcome for
+    /// each of its publishes.
     fn append<'a>(
         &'a self,
         appends: &'a [RunAppend],
-    ) -> BoxFuture<'a, Vec<Result<Appended, StoreError>>>;
+    ) -> BoxFuture<'a, Vec<Result<Vec<PublishOutcome>, StoreError>>>;
 
     /// Reads events. A run that is not there, or has expired, has none.
     fn range<'a>(&'a self, run: &'a RunId, request: RangeRequest) -> Answer<'a, Page>;

@@ -15,6 +15,13 @@ const SUBSCRIBERS: &str = "runhub_subscribers";
 const FOLLOWED_RUNS: &str = "runhub_followed_runs";
 const CATCH_UPS: &str = "runhub_subscriber_catch_ups_total";
 const CUT: &str = "runhub_subscribers_cut_total";
+const SPOOLED: &str = "runhub_spool_events_total";
+const SPOOL_SECONDS: &str = "runhub_spool_sync_seconds";
+const SPOOL_EVENTS: &str = "runhub_spool_events";
+const SPOOL_BYTES: &str = "runhub_spool_bytes";
+const SPOOL_DAMAGED: &str = "runhub_spool_damaged_total";
+const DRAINED: &str = "runhub_spool_drained_events_total";
+const MODE: &str = "runhub_mode";
 const PANICS: &str = "runhub_actor_panics_total";
 const RESPONSES: &str = "runhub_http_responses_total";
 
@@ -49,6 +56,13 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         "Times a subscriber fell behind the live feed and went to the store."
     );
     describe_counter!(CUT, "Streams ended by the hub, by reason.");
+    describe_counter!(SPOOLED, "Events put into the spool.");
+    describe_histogram!(SPOOL_SECONDS, "Time of one write and sync of the spool, in seconds.");
+    describe_gauge!(SPOOL_EVENTS, "Events that wait in the spool.");
+    describe_gauge!(SPOOL_BYTES, "Bytes of the spool on the disk.");
+    describe_counter!(SPOOL_DAMAGED, "Places of the spool that were found damaged.");
+    describe_counter!(DRAINED, "Events that reached the store from the spool.");
+    describe_gauge!(MODE, "1 for the mode the hub is in, 0 for the others.");
     describe_counter!(PANICS, "Panics of actors, by actor.");
     describe_counter!(RESPONSES, "HTTP responses, by status class.");
     gauge!(SUBSCRIBERS).set(0.0);
@@ -96,6 +110,36 @@ pub fn followed_runs(change: f64) {
 /// A subscriber went from the live feed back to the store.
 pub fn fell_behind() {
     counter!(CATCH_UPS).increment(1);
+}
+
+/// Events were put into the spool with one sync.
+pub fn spooled(events: u64, took: Duration) {
+    counter!(SPOOLED).increment(events);
+    histogram!(SPOOL_SECONDS).record(took);
+}
+
+/// What waits in the spool.
+#[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub fn spool(events: u64, bytes: u64) {
+    gauge!(SPOOL_EVENTS).set(events as f64);
+    gauge!(SPOOL_BYTES).set(bytes as f64);
+}
+
+/// A place of the spool is damaged.
+pub fn spool_damaged() {
+    counter!(SPOOL_DAMAGED).increment(1);
+}
+
+/// Events of the spool reached the store.
+pub fn drained(events: u64) {
+    counter!(DRAINED).increment(events);
+}
+
+/// The hub is in this mode.
+pub fn mode(current: &'static str) {
+    for mode in ["normal", "degraded", "recovering"] {
+        gauge!(MODE, "mode" => mode).set(if mode == current { 1.0 } else { 0.0 });
+    }
 }
 
 /// The hub ended a stream.

@@ -16,7 +16,7 @@ pub(super) async fn live() -> HttpResponse {
 /// `GET /health/ready`: the mode and its reasons. Not ready only before the first look at the store, and
 /// while stopping: a degraded hub still serves.
 pub(super) async fn ready(app: Data<App>) -> HttpResponse {
-    let (mode, store) = (app.hub.mode(), app.hub.store_status());
+    let (mode, store, spool) = (app.hub.mode(), app.hub.store_status(), app.hub.spool_status());
     let ready = app.hub.has_started() && !app.hub.is_closing();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let since = (mode.since_ms > 0).then(|| Timestamp::from_ms(mode.since_ms).to_string());
@@ -30,8 +30,12 @@ pub(super) async fn ready(app: Data<App>) -> HttpResponse {
             "reachable": store.trouble.is_none(),
             "trouble": store.trouble,
         },
-        // Nothing is spooled in this version: a publish the store does not take is refused.
-        "spool": { "events": 0, "bytes": 0 },
+        "spool": {
+            "events": spool.events,
+            "bytes": spool.bytes,
+            "oldest": spool.oldest_ms.map(|ms| Timestamp::from_ms(ms).to_string()),
+            "trouble": spool.trouble,
+        },
     }))
 }
 

@@ -214,6 +214,7 @@ impl From<PublishError> for Problem {
         match error {
             PublishError::Late | PublishError::Closing => Self::new(Code::StoreUnavailable, detail),
             PublishError::Full => Self::new(Code::SpoolFull, detail),
+            PublishError::NotSpooled(_) => Self::new(Code::StoreUnavailable, detail),
             PublishError::KeyReused { index } => {
                 Self::new(Code::EventIdReused, detail).at(Some(index))
             }

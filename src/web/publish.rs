@@ -124,6 +124,7 @@ fn answer(run: &RunId, keys: &[EventKey], published: &Published) -> HttpResponse
             (StatusCode::OK, "persisted")
         }
         Published::Persisted(_) => (StatusCode::CREATED, "persisted"),
+        Published::Spooled => (StatusCode::ACCEPTED, "spooled"),
         Published::Accepted => (StatusCode::ACCEPTED, "accepted"),
     };
     let mut body = Vec::with_capacity(96 + keys.len() * 96);

@@ -40,6 +40,17 @@ impl Setup {
         self
     }
 
+    /// The folder of the hubs' files.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Lets hubs started from now on have a folder of their own.
+    pub fn with_another_folder(self) -> Self {
+        let folder = self.dir.path().join(format!("data-{}", self.variables.len()));
+        self.set("DATA_DIR", folder.to_str().unwrap())
+    }
+
     /// Sets an environment variable of another name.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -56,9 +67,7 @@ impl Setup {
             .current_dir(self.dir.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap());
-        command
-            .env("RUNHUB_DATA_DIR", self.dir.path().join("data"))
-            .envs(self.variables.iter().cloned());
+        command.env("RUNHUB_DATA_DIR", self.data_dir()).envs(self.variables.iter().cloned());
         if let Some(redis) = &self.redis {
             command.env("REDIS_URL", redis.url());
         }
@@ -137,6 +146,35 @@ impl Hub {
         let answer = self.post(&format!("/runs/{run}/events"), body.to_string());
         assert_eq!(answer.status, 201, "{}", answer.text());
         answer.json()
+    }
+
+    /// Publishes and expects `202 spooled`, with an `event_id` for each event.
+    #[track_caller]
+    pub fn publish_spooled(&self, run: &str, body: &Value) -> Value {
+        let answer = self.post(&format!("/runs/{run}/events"), body.to_string());
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let told = answer.json();
+        assert_eq!((&told["status"], &told["run_id"]), (&json!("spooled"), &json!(run)), "{told}");
+        let events = told["events"].as_array().unwrap();
+        assert_eq!(told["count"], events.len());
+        assert!(events.iter().all(|event| event["event_id"].is_string() && event["id"].is_null()));
+        told
+    }
+
+    /// The mode that the hub says it is in.
+    pub fn mode(&self) -> Value {
+        let ready = self.get("/health/ready");
+        assert_eq!(ready.status, 200, "a degraded hub still serves");
+        ready.json()["mode"].clone()
+    }
+
+    pub fn until_mode(&self, wanted: &str) {
+        until(&format!("the mode is {wanted}"), || (self.mode() == wanted).then_some(()));
+    }
+
+    /// Events that wait in the spool.
+    pub fn spooled(&self) -> u64 {
+        self.get("/health/ready").json()["spool"]["events"].as_u64().unwrap()
     }
 
     /// Publishes `count` events in one batch, numbered from `first` on in `data.n`.

@@ -1,10 +1,10 @@
 //! Appending: order, places, and batches that are sent twice.
 
-use super::publishing::{Writer, event, numbered, run_id, send};
+use super::publishing::{Writer, event, numbered, run_id, send, send_again, send_anew};
 use super::reading::{all, numbers, sequences, until};
 use super::{Bench, rules};
 use runhub::event::{EventId, Sequence, StoredEvent};
-use runhub::store::{Appended, Placed, PublishOutcome, RunAppend};
+use runhub::store::{Placed, PublishOutcome, RunAppend};
 use tokio::task::JoinSet;
 
 on_every_store!(
@@ -13,6 +13,7 @@ on_every_store!(
     writers_at_once_leave_no_hole,
     publishes_of_one_batch_are_told_apart,
     a_batch_sent_again_stores_nothing,
+    a_batch_sent_again_with_more_stores_what_is_new,
     a_batch_of_another_writer_is_applied,
     an_event_reads_back_byte_for_byte,
     a_healthy_store_says_so,
@@ -39,10 +40,7 @@ async fn one_call_appends_to_many_runs(bench: Bench) {
     let results = store.append(&batches).await;
     assert_eq!(results.len(), runs.len());
     for ((n, run), result) in (1..).zip(&runs).zip(results) {
-        let outcomes = match result {
-            Ok(Appended::Now(outcomes)) => outcomes,
-            other => panic!("{other:?}"),
-        };
+        let outcomes = result.unwrap();
         let [PublishOutcome::Stored(placed)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
         let events = all(&store, run).await;
         assert_eq!(told(placed), places(&events));
@@ -109,15 +107,32 @@ async fn a_batch_sent_again_stores_nothing(bench: Bench) {
     let (store, run) = (bench.open(rules()), run_id("r"));
     let mut writer = Writer::new(&store, &run);
     let first = writer.batch(vec![numbered(&run, 1..=2)]);
-    assert!(matches!(send(&store, &first).await, Appended::Now(_)));
-    assert_eq!(send(&store, &first).await, Appended::Already);
+    send_anew(&store, &first).await;
+    send_again(&store, &first).await;
     let second = writer.batch(vec![numbered(&run, 3..=3)]);
-    assert!(matches!(send(&store, &second).await, Appended::Now(_)));
-    assert_eq!(send(&store, &second).await, Appended::Already);
+    send_anew(&store, &second).await;
+    send_again(&store, &second).await;
     // A straggler of an earlier attempt.
-    assert_eq!(send(&store, &first).await, Appended::Already);
+    send_again(&store, &first).await;
     let events = all(&store, &run).await;
     assert_eq!((numbers(&events), sequences(&events)), (vec![1, 2, 3], vec![1, 2, 3]));
+}
+
+async fn a_batch_sent_again_with_more_stores_what_is_new(bench: Bench) {
+    let (store, run) = (bench.open(rules()), run_id("r"));
+    let mut writer = Writer::new(&store, &run);
+    let first = writer.batch(vec![numbered(&run, 1..=2), numbered(&run, 3..=3)]);
+    assert_eq!(send(&store, &first).await.len(), 2);
+    // As a hub does that drains what another has left: cut in another way.
+    let mut more = writer.batch(vec![numbered(&run, 4..=5)]);
+    more.publishes.insert(0, first.publishes[1].clone());
+    let outcomes = send(&store, &more).await;
+    let [PublishOutcome::Already, PublishOutcome::Stored(placed)] = outcomes.as_slice() else {
+        panic!("{outcomes:?}");
+    };
+    let events = all(&store, &run).await;
+    assert_eq!(told(placed), places(&events)[3..]);
+    assert_eq!((numbers(&events), sequences(&events).last()), (vec![1, 2, 3, 4, 5], Some(&5)));
 }
 
 async fn a_batch_of_another_writer_is_applied(bench: Bench) {
@@ -131,7 +146,7 @@ async fn a_batch_of_another_writer_is_applied(bench: Bench) {
     // A writer's batches are numbered over all its runs.
     let other = run_id("other");
     let batch = RunAppend { run: other.clone(), ..first.batch(vec![numbered(&other, 1..=1)]) };
-    assert!(matches!(send(&store, &batch).await, Appended::Now(_)));
+    send_anew(&store, &batch).await;
     assert_eq!(numbers(&all(&store, &run).await), [1, 2, 3, 4]);
     assert_eq!(numbers(&all(&store, &other).await), [1]);
 }

@@ -1,6 +1,6 @@
 //! What outlives the store: it is closed and opened again in the same place.
 
-use super::publishing::{Writer, keyed, numbered, of_type, run_id, send};
+use super::publishing::{Writer, keyed, numbered, of_type, run_id, send_again, send_anew};
 use super::reading::{
     EVERYTHING, Follower, all, info, numbers, until, until_run_is, until_the_clock_moves_on,
 };
@@ -8,7 +8,7 @@ use super::{Bench, on_runtime, rules};
 use runhub::config::EmbeddedConfig;
 use runhub::event::{EventId, Sequence};
 use runhub::store::embedded::{EmbeddedStore, OpenError};
-use runhub::store::{Appended, Placed, PublishOutcome, RunInfo, RunState, StoreRules};
+use runhub::store::{Placed, PublishOutcome, RunInfo, RunState, StoreRules};
 use std::time::Duration;
 
 on_lasting_stores!(
@@ -26,7 +26,7 @@ async fn everything_outlives_the_store(bench: Bench) {
     let first = writer.publish_one(keyed(&run, "k", 1)).await;
     writer.publish_numbers(2..=9).await;
     let end = writer.batch(vec![vec![of_type(&run, "lifecycle.completed")]]);
-    assert!(matches!(send(&store, &end).await, Appended::Now(_)));
+    send_anew(&store, &end).await;
     let (events, before) = (all(&store, &run).await, info(&store, &run).await);
     drop((writer, store));
 
@@ -35,7 +35,7 @@ async fn everything_outlives_the_store(bench: Bench) {
     let after = info(&store, &run).await;
     assert!(after.expires_in.is_some() && after.expires_in <= before.expires_in);
     assert_eq!(RunInfo { expires_in: before.expires_in, ..after }, before);
-    assert_eq!(send(&store, &end).await, Appended::Already);
+    send_again(&store, &end).await;
     let mut writer = Writer::new(&store, &run);
     let again = writer.publish_one(keyed(&run, "k", 1)).await;
     assert_eq!(again, Placed { duplicate: true, ..first });

@@ -3,7 +3,7 @@
 use super::Store;
 use runhub::event::parse::{EventLimits, parse_event};
 use runhub::event::{NewEvent, RunId, Timestamp};
-use runhub::store::{Appended, BatchToken, Placed, PublishOutcome, RunAppend};
+use runhub::store::{Placed, Publish, PublishOutcome, RunAppend};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,35 +34,37 @@ pub fn keyed(run: &RunId, key: &str, number: u64) -> NewEvent {
     event(run, &format!(r#"{{"type":"llm.stream","event_id":"{key}","data":{number}}}"#))
 }
 
-/// One writer of one run: each of its batches has the next number.
+/// One writer of one run: each of its publishes has the next number.
 pub struct Writer {
     store: Store,
     run: RunId,
-    token: BatchToken,
+    writer: u64,
+    number: u64,
 }
 
 impl Writer {
     pub fn new(store: &Store, run: &RunId) -> Self {
         static WRITERS: AtomicU64 = AtomicU64::new(1);
         let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-        let token = BatchToken { writer, batch: 0 };
-        Self { store: Arc::clone(store), run: run.clone(), token }
+        Self { store: Arc::clone(store), run: run.clone(), writer, number: 0 }
     }
 
     /// The next batch, not sent yet.
     pub fn batch(&mut self, publishes: Vec<Vec<NewEvent>>) -> RunAppend {
-        self.token.batch += 1;
-        let publishes = publishes.into_iter().map(Arc::from).collect();
-        RunAppend { run: self.run.clone(), token: self.token, publishes }
+        let publishes = publishes.into_iter().map(|events| {
+            self.number += 1;
+            Publish { number: self.number, events: events.into(), answered: false }
+        });
+        let publishes = publishes.collect();
+        RunAppend { run: self.run.clone(), writer: self.writer, publishes }
     }
 
     /// Sends the next batch.
     pub async fn append(&mut self, publishes: Vec<Vec<NewEvent>>) -> Vec<PublishOutcome> {
         let batch = self.batch(publishes);
-        match send(&self.store, &batch).await {
-            Appended::Now(outcomes) => outcomes,
-            Appended::Already => panic!("{:?} was never sent before", batch.token),
-        }
+        let outcomes = send(&self.store, &batch).await;
+        assert!(!outcomes.contains(&PublishOutcome::Already), "{batch:?} was never sent before");
+        outcomes
     }
 
     /// Appends one publish, which must be stored.
@@ -89,8 +91,19 @@ impl Writer {
 }
 
 /// Sends one batch, which must be answered.
-pub async fn send(store: &Store, batch: &RunAppend) -> Appended {
+pub async fn send(store: &Store, batch: &RunAppend) -> Vec<PublishOutcome> {
     let mut results = store.append(std::slice::from_ref(batch)).await;
     assert_eq!(results.len(), 1);
     results.remove(0).unwrap()
+}
+
+/// Sends one batch of one publish, which must be stored.
+pub async fn send_anew(store: &Store, batch: &RunAppend) {
+    let outcomes = send(store, batch).await;
+    assert!(matches!(outcomes.as_slice(), [PublishOutcome::Stored(_)]), "{outcomes:?}");
+}
+
+/// Sends one batch of one publish, which must be known to have been applied.
+pub async fn send_again(store: &Store, batch: &RunAppend) {
+    assert_eq!(send(store, batch).await, [PublishOutcome::Already]);
 }

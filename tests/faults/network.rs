@@ -81,7 +81,7 @@ fn a_slow_store_is_no_reason_to_be_degraded() {
     assert!(stream.modes.is_empty());
 }
 
-fn publish_until(hub: &Hub, publisher: usize, stop: &AtomicBool) -> Vec<(String, u64)> {
+fn publish_until(hub: &Hub, publisher: usize, stop: &AtomicBool) -> Vec<(String, Option<u64>)> {
     let mut answered = Vec::new();
     for number in 0.. {
         if stop.load(Ordering::Acquire) {
@@ -91,8 +91,9 @@ fn publish_until(hub: &Hub, publisher: usize, stop: &AtomicBool) -> Vec<(String,
         let body =
             json!({ "type": "a.b", "data": [publisher, number], "event_id": key }).to_string();
         let answer = hub.post("/runs/r/events", body);
-        assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
-        answered.push((key, answer.json()["events"][0]["sequence"].as_u64().unwrap()));
+        assert!(matches!(answer.status, 200..=202), "{}", answer.text());
+        // One that was spooled has no place yet.
+        answered.push((key, answer.json()["events"][0]["sequence"].as_u64()));
     }
     answered
 }
@@ -105,7 +106,7 @@ fn resets_under_load_lose_double_and_reorder_nothing() {
     let stop = AtomicBool::new(false);
     let seed: u64 = rand::random();
     eprintln!("seed {seed}");
-    let answered: Vec<Vec<(String, u64)>> = std::thread::scope(|scope| {
+    let answered: Vec<Vec<(String, Option<u64>)>> = std::thread::scope(|scope| {
         let (hub, stop) = (&hub, &stop);
         let publishers: Vec<_> =
             (0..4).map(|p| scope.spawn(move || publish_until(hub, p, stop))).collect();
@@ -128,17 +129,20 @@ fn resets_under_load_lose_double_and_reorder_nothing() {
     });
     // The last fault may have left the connection for reads half open; that is noticed by reading.
     until("reads go through", || (hub.get("/runs/r").status == 200).then_some(()));
+    hub.until_mode("normal");
     let history = hub.history("r");
     let total: usize = answered.iter().map(Vec::len).sum();
     assert_eq!(history.len(), total, "seed {seed}: as many as were answered");
     let keys: Vec<&Value> = history.iter().map(|e| &e["event_id"]).collect();
     for (publisher, answered) in answered.iter().enumerate() {
+        let mut last = 0;
         for (key, sequence) in answered {
-            let place = usize::try_from(*sequence).unwrap() - 1;
-            assert_eq!(*keys[place], key.as_str(), "seed {seed}");
+            let found = keys.iter().position(|stored| *stored == key.as_str());
+            let place = found.unwrap_or_else(|| panic!("seed {seed}: {key} is lost")) as u64 + 1;
+            assert_eq!(sequence.unwrap_or(place), place, "seed {seed}");
+            assert!(last < place, "seed {seed}: publisher {publisher}'s order is kept");
+            last = place;
         }
-        let ascending = answered.windows(2).all(|pair| pair[0].1 < pair[1].1);
-        assert!(ascending, "seed {seed}: publisher {publisher}'s order is kept");
     }
     assert_eq!(stream.sequences(total), (1..=total as u64).collect::<Vec<_>>(), "seed {seed}");
 }
@@ -153,15 +157,10 @@ fn connections_are_refused_for_a_while() {
     assert_eq!(stream.sequences(1), [1]);
     proxy.refuse(true);
     proxy.reset_existing();
-    hub.post("/runs/r/events", r#"{"type":"a.b"}"#).is_problem(503, "STORE_UNAVAILABLE");
-    until("the hub is degraded", || {
-        (hub.get("/health/ready").json()["mode"] == "degraded").then_some(())
-    });
+    hub.publish_spooled("r", &json!({ "type": "a.b" }));
+    hub.until_mode("degraded");
     proxy.refuse(false);
-    until("the hub is well", || {
-        (hub.get("/health/ready").json()["mode"] == "normal").then_some(())
-    });
-    let told = hub.publish_numbers("r", 2, 1);
-    let sequence = told["events"][0]["sequence"].as_u64().unwrap();
-    assert_eq!(stream.sequences(usize::try_from(sequence).unwrap() - 1).last(), Some(&sequence));
+    hub.until_mode("normal");
+    assert_eq!(hub.publish_numbers("r", 3, 1)["events"][0]["sequence"], 3);
+    assert_eq!(stream.sequences(2), [2, 3]);
 }

@@ -36,7 +36,9 @@ fn sixteen_publishers_with_one_id(setup: Setup) {
 #[test]
 fn sixteen_publishers_through_two_hubs() {
     let setup = Setup::redis();
-    let (first, second) = (setup.hub(), setup.hub());
+    let first = setup.hub();
+    let setup = setup.with_another_folder();
+    let second = setup.hub();
     publish_at_once(&[&first, &second]);
     // A reader on one hub sees what is published through the other.
     let mut stream = second.follow("/runs/r/events/stream");

@@ -1,7 +1,6 @@
 //! The frames that are no events: gaps, the end of the stream, heartbeats. Their names have no dot and
 //! they carry no `id:`, so that no client takes them for an event or a cursor.
 
-use super::super::mode::Mode;
 use super::super::run::Gap;
 use crate::event::Timestamp;
 use bytes::Bytes;
@@ -36,8 +35,10 @@ pub(super) enum Control {
     Gap(Gap),
     Close(CloseReason),
     Heartbeat(Timestamp),
-    /// The hub is in this mode, since then.
-    Mode(Mode, Timestamp),
+    /// The store is away, since then.
+    Degraded(Timestamp),
+    /// The store is back and has all that was published meanwhile, since then.
+    Recovered(Timestamp),
 }
 
 impl Control {
@@ -57,12 +58,11 @@ impl Control {
             Self::Close(reason) => {
                 format!("event: close\ndata: {{\"reason\":\"{}\"}}\n\n", reason.as_str())
             }
-            Self::Mode(mode, since) => {
-                let name = match mode {
-                    Mode::Normal => "recovered",
-                    Mode::Degraded => "degraded",
-                };
-                format!("event: {name}\ndata: {{\"since\":\"{since}\"}}\n\n")
+            Self::Degraded(since) => {
+                format!("event: degraded\ndata: {{\"since\":\"{since}\"}}\n\n")
+            }
+            Self::Recovered(since) => {
+                format!("event: recovered\ndata: {{\"since\":\"{since}\"}}\n\n")
             }
             Self::Heartbeat(now) => format!(": heartbeat {now}\n\n"),
         }

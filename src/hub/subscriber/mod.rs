@@ -230,13 +230,17 @@ impl SubscriberActor {
         ctx.stop();
     }
 
-    /// Tells the reader that the store is away, or back, unless it knows.
+    /// Tells the reader that the store is away, or is back and has everything, unless it knows.
     fn tell_mode(&self) {
         let report = self.core.mode.report();
-        let degraded = report.mode == Mode::Degraded;
+        let since = Timestamp::from_ms(report.since_ms);
+        let (degraded, control) = match report.mode {
+            Mode::Degraded => (true, Control::Degraded(since)),
+            Mode::Normal => (false, Control::Recovered(since)),
+            Mode::Recovering => return,
+        };
         if self.outbox.learn_mode(degraded) {
-            let since = Timestamp::from_ms(report.since_ms);
-            self.outbox.push_control(&Control::Mode(report.mode, since));
+            self.outbox.push_control(&control);
         }
     }
 

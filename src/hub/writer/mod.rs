@@ -3,23 +3,27 @@
 //! It flushes at once when it is idle; what is published while a call to the store is under way gathers
 //! and goes together with the next one, bounded by count and bytes. There is one call under way a shard,
 //! so the order of a run's events is the order they were published in. What waits and what is under way
-//! lie in the [`queue`], outside the actor: its replacement sends the same batch under the same name, and
-//! the store tells whether it had it already.
+//! lie in the [`queue`], outside the actor: its replacement sends the same publishes under the same
+//! numbers, and the store tells which it had already. What the store does not take in time goes to the
+//! spool, and from there, in turns with what is live, to the store.
 
+mod backlog;
+mod drain;
 mod queue;
 mod readback;
 
 use super::Core;
+use super::mode::Mode;
 use super::obituary::Obituary;
 use super::supervisor::{Component, StoreSeen, obituary_of};
 use crate::config::PublishConfig;
-use crate::event::NewEvent;
-use crate::event::RunId;
-use crate::store::{Appended, LogStore, PublishOutcome, StoreError};
+use crate::event::{NewEvent, RunId};
+use crate::spool::{Spool, SpoolError};
+use crate::store::{LogStore, Placed, PublishOutcome, StoreError};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use parking_lot::Mutex;
-use queue::{Flight, Queue};
+use queue::{Flight, Queue, Work};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -27,7 +31,35 @@ use tokio::sync::oneshot;
 pub(super) use queue::QueueFull;
 
 /// What a publisher who waits is told.
-pub(super) type Written = Result<PublishOutcome, StoreError>;
+#[derive(Debug)]
+pub(super) enum Told {
+    /// The store has it.
+    Stored(Vec<Placed>),
+    /// Nothing was stored: the event at this index has an `event_id` that stands for other content.
+    KeyReused {
+        /// Index within the publish.
+        index: usize,
+    },
+    /// It is on the hub's disk.
+    Spooled,
+    /// It is nowhere: the store does not take it and the spool cannot.
+    NoRoom(SpoolError),
+    /// It may be in the store or not.
+    Late,
+    /// The store cannot serve the run.
+    Broken(StoreError),
+}
+
+impl Told {
+    fn of(outcome: PublishOutcome) -> Self {
+        match outcome {
+            PublishOutcome::Stored(placed) => Self::Stored(placed),
+            PublishOutcome::KeyReused { index } => Self::KeyReused { index },
+            // Applied by an earlier attempt, and not to be found any more.
+            PublishOutcome::Already => Self::Late,
+        }
+    }
+}
 
 /// A shard of the runs: its queue, and the actor that empties it.
 pub(super) struct Shard {
@@ -44,43 +76,76 @@ struct Slot {
     generation: u64,
 }
 
-/// `count` shards that share the room there is.
-pub(super) fn shards(count: usize, config: &PublishConfig) -> Vec<Shard> {
+/// `count` shards that share the room there is. What the spool has goes to the shards of its runs.
+pub(super) fn shards(count: usize, config: &PublishConfig, spool: &Spool) -> Vec<Shard> {
     let room = config.queue.as_usize() / count.max(1);
-    let shard =
-        |number| Shard { number, queue: Arc::new(Queue::new(room)), writer: Mutex::default() };
-    (0..count.max(1)).map(shard).collect()
+    let shard = |number| {
+        let queue = Arc::new(Queue::new(room, spool.clone()));
+        Shard { number, queue, writer: Mutex::default() }
+    };
+    let shards: Vec<Shard> = (0..count.max(1)).map(shard).collect();
+    for (run, _) in spool.runs() {
+        shards[super::arbiters::shard_of(&run, shards.len())].queue.found(&run);
+    }
+    shards
 }
 
 impl Shard {
-    /// Takes a publish in, whose outcome is told to the receiver. Gives it back in full if there is no
-    /// room.
+    /// Takes a publish in, whose outcome is told to the receiver; straight into the spool if `spool` says
+    /// so. Takes nothing if there is no room.
     pub(super) fn publish(
         &self,
         run: &RunId,
         events: Arc<[NewEvent]>,
-    ) -> Result<oneshot::Receiver<Written>, QueueFull> {
+        spool: bool,
+    ) -> Result<oneshot::Receiver<Told>, QueueFull> {
         let (reply, outcome) = oneshot::channel();
-        if self.queue.push(run, events, Some(reply))? {
+        if self.queue.push(run, events, Some(reply), spool)? {
             self.wake();
         }
         Ok(outcome)
     }
 
     /// Takes a publish in whose outcome nobody waits for.
-    pub(super) fn accept(&self, run: &RunId, events: Arc<[NewEvent]>) -> Result<(), QueueFull> {
-        if self.queue.push(run, events, None)? {
+    pub(super) fn accept(
+        &self,
+        run: &RunId,
+        events: Arc<[NewEvent]>,
+        spool: bool,
+    ) -> Result<(), QueueFull> {
+        if self.queue.push(run, events, None, spool)? {
             self.wake();
         }
         Ok(())
     }
 
-    /// Publishes that wait or are under way.
+    /// Publishes that wait or are under way, and are in memory alone.
     pub(super) fn waiting(&self) -> usize {
         self.queue.waiting()
     }
 
-    fn wake(&self) {
+    /// Puts what waits of a run into the spool.
+    pub(super) fn spill_run(&self, run: &RunId) {
+        self.queue.spill_run(run);
+    }
+
+    /// Puts all that waits into the spool.
+    pub(super) fn spill_all(&self) {
+        self.queue.spill_all();
+    }
+
+    /// Whether the spool has something that the store can take.
+    pub(super) fn is_behind(&self) -> bool {
+        self.queue.is_behind()
+    }
+
+    /// Whether the spool has something of this run.
+    pub(super) fn is_run_behind(&self, run: &RunId) -> bool {
+        self.queue.is_run_behind(run)
+    }
+
+    /// Tells the writer that there is something to do.
+    pub(super) fn wake(&self) {
         if let Some(writer) = &self.writer.lock().actor {
             writer.do_send(Wake);
         }
@@ -97,7 +162,10 @@ impl Shard {
             core: Arc::downgrade(core),
             store: Arc::clone(&core.store),
             queue: Arc::clone(&self.queue),
+            number: self.number,
+            generation: slot.generation,
             busy: false,
+            rests: false,
             pause: FIRST_PAUSE,
             obituary: obituary_of(core, Component::Writer(self.number), slot.generation),
         };
@@ -113,6 +181,10 @@ impl Shard {
         }
     }
 
+    fn generation(&self) -> u64 {
+        self.writer.lock().generation
+    }
+
     #[cfg(test)]
     pub(super) fn crash_writer(&self) {
         if let Some(writer) = &self.writer.lock().actor {
@@ -124,13 +196,20 @@ impl Shard {
 /// Pauses between attempts to write what the store did not take.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// How often a writer looks by itself for something to do: what was spooled while the store was well.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The actor; see the module.
 pub(super) struct WriterActor {
     core: Weak<Core>,
     store: Arc<dyn LogStore>,
     queue: Arc<Queue>,
+    number: usize,
+    generation: u64,
+    /// A call to the store is under way.
     busy: bool,
+    /// The store failed; the next attempt is set.
+    rests: bool,
     pause: Duration,
     obituary: Obituary,
 }
@@ -143,36 +222,46 @@ struct Wake;
 impl WriterActor {
     pub(super) const NAME: &'static str = "WriterActor";
 
-    /// Sends the next batch, unless one is under way.
+    /// Does the next thing there is to do, unless something is under way.
     fn fly(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
+        let Some(core) = self.core.upgrade() else { return ctx.stop() };
+        if core.shards[self.number].generation() != self.generation {
+            // It was taken for stuck and was replaced.
+            return ctx.stop();
+        }
+        if self.busy || self.rests {
             return;
         }
-        let Some(flight) = self.queue.next_flight() else { return };
-        self.busy = true;
-        let store = Arc::clone(&self.store);
-        let call = async move {
-            let began = Instant::now();
-            let results = store.append(flight.appends()).await;
-            let results = tell_what_was_applied(&*store, flight.appends(), results).await;
-            metrics::appended(flight.events(), began.elapsed());
-            (flight, results)
-        };
-        ctx.spawn(call.into_actor(self).map(|(flight, results), actor, ctx| {
-            actor.busy = false;
-            actor.land(&flight, results, ctx);
-        }));
+        if core.mode.is(Mode::Degraded) {
+            // Nobody waits for a store that is away; the probe tells when it is back.
+            self.queue.spill_all();
+            return;
+        }
+        let (store, queue) = (Arc::clone(&self.store), Arc::clone(&self.queue));
+        match self.queue.next_work(Instant::now()) {
+            None => {}
+            Some(Work::Send(flight)) => {
+                self.busy = true;
+                let sent = async move { send(&*store, &queue, flight).await };
+                ctx.spawn(
+                    sent.into_actor(self).map(|failure, actor, ctx| actor.land(failure, ctx)),
+                );
+            }
+            // What is left for the next life of the hub is safe where it is.
+            Some(Work::Drain(_)) if core.is_closing() => {}
+            Some(Work::Drain(runs)) => {
+                self.busy = true;
+                let spool = core.spool.clone();
+                let drained = async move { drain::drain(&*store, spool, &queue, runs).await };
+                ctx.spawn(
+                    drained.into_actor(self).map(|failure, actor, ctx| actor.land(failure, ctx)),
+                );
+            }
+        }
     }
 
-    fn land(
-        &mut self,
-        flight: &Flight,
-        results: Vec<Result<Appended, StoreError>>,
-        ctx: &mut Context<Self>,
-    ) {
-        let failure =
-            results.iter().find_map(|r| r.as_ref().err().filter(|e| e.is_transient()).cloned());
-        self.queue.settle(flight, results);
+    fn land(&mut self, failure: Option<StoreError>, ctx: &mut Context<Self>) {
+        self.busy = false;
         let Some(error) = failure else {
             self.pause = FIRST_PAUSE;
             self.fly(ctx);
@@ -182,35 +271,38 @@ impl WriterActor {
         if let Some(core) = self.core.upgrade() {
             core.tell_supervisor(StoreSeen(Err(error)));
         }
-        ctx.run_later(self.pause, WriterActor::fly);
+        self.rests = true;
+        ctx.run_later(self.pause, |actor, ctx| {
+            actor.rests = false;
+            actor.fly(ctx);
+        });
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Where a batch turns out to have been applied by an attempt that was not answered, its events' places
-/// are read back, so that its publishers get the answer they wait for.
-async fn tell_what_was_applied(
-    store: &dyn LogStore,
-    appends: &[crate::store::RunAppend],
-    results: Vec<Result<Appended, StoreError>>,
-) -> Vec<Result<Appended, StoreError>> {
+/// Sends a batch and tells who waits; gives the failure of the store, if there was one.
+async fn send(store: &dyn LogStore, queue: &Queue, flight: Flight) -> Option<StoreError> {
+    let began = Instant::now();
+    let results = store.append(flight.appends()).await;
+    metrics::appended(flight.events(), began.elapsed());
     let mut told = Vec::with_capacity(results.len());
-    for (append, result) in appends.iter().zip(results) {
+    for (append, result) in flight.appends().iter().zip(results) {
         told.push(match result {
-            Ok(Appended::Already) => {
-                let places = readback::places(store, append).await;
-                places.map(|places| places.map_or(Appended::Already, Appended::Now))
-            }
-            other => other,
+            Ok(outcomes) => readback::told(store, append, outcomes).await,
+            Err(error) => Err(error),
         });
     }
-    told
+    let failed = |result: &Result<_, StoreError>| result.as_ref().err().cloned();
+    let failure = told.iter().filter_map(failed).find(StoreError::is_transient);
+    queue.settle(&flight, told);
+    failure
 }
 
 impl Actor for WriterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(LOOK_EVERY, Self::fly);
         self.fly(ctx);
     }
 

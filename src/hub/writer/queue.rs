@@ -1,27 +1,40 @@
-//! What waits to be appended to the runs of a shard, and the batch under way. It outlives the WriterActor
-//! that empties it.
+//! What waits to be appended to the runs of a shard, the batch under way, and what had to go to the spool.
+//! It outlives the WriterActor that empties it.
+//!
+//! A run is either live, its publishes waiting here, or behind: then they go to the spool, in order, until
+//! what is there has reached the store.
 
-use super::Written;
+use super::Told;
+use super::backlog::Backlog;
 use crate::event::{NewEvent, RunId};
-use crate::store::{Appended, BatchToken, RunAppend, StoreError};
+use crate::spool::{Done, Spool, SpoolError, SpooledPublish};
+use crate::store::{Publish, PublishOutcome, RunAppend, StoreError};
+use crate::telemetry::metrics;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// The most events and bytes of one batch; one publish is never split.
-const BATCH_EVENTS: usize = 1000;
-const BATCH_BYTES: usize = 4 << 20;
+pub(super) const BATCH_EVENTS: usize = 1000;
+pub(super) const BATCH_BYTES: usize = 4 << 20;
+/// The most runs drained at a time.
+const DRAIN_RUNS: usize = 64;
 
 /// There is no room for a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many events wait for the store")]
 pub(crate) struct QueueFull;
 
+/// Whoever waits for a publish.
+pub(super) type Reply = oneshot::Sender<Told>;
+
 pub(super) struct Queue {
     /// Names this process's writer of this shard to the store.
     writer: u64,
     room: usize,
+    spool: Spool,
     state: Mutex<State>,
 }
 
@@ -30,31 +43,48 @@ struct State {
     waiting: VecDeque<Pending>,
     bytes: usize,
     flight: Option<FlightState>,
-    next_batch: u64,
+    attempts: u64,
+    next_number: u64,
+    backlog: Backlog,
+    /// Whether the spool is next, if both it and the queue hold something.
+    drain_next: bool,
 }
 
 struct Pending {
     run: RunId,
     events: Arc<[NewEvent]>,
     bytes: usize,
-    reply: Option<oneshot::Sender<Written>>,
+    reply: Option<Reply>,
 }
 
-/// A batch under way: the appends, and who waits for each publish of each.
+/// A batch under way, or one that is to be sent again: the appends, and who waits for each publish.
 struct FlightState {
     legs: Vec<Leg>,
+    /// The attempt that is under way, if one is.
+    attempt: Option<u64>,
 }
 
 struct Leg {
     append: RunAppend,
-    replies: Vec<Option<oneshot::Sender<Written>>>,
+    replies: Vec<Option<Reply>>,
     bytes: usize,
     /// Whether the store may have applied it: then it goes again as it is, or not at all.
     may_be_applied: bool,
+    /// It is in the spool under the same numbers, which is what counts from then on.
+    spilled: bool,
+}
+
+/// What a writer is to do next.
+pub(super) enum Work {
+    /// To send this batch.
+    Send(Flight),
+    /// To send what the spool has of these runs.
+    Drain(Vec<RunId>),
 }
 
 /// A batch to send to the store.
 pub(super) struct Flight {
+    attempt: u64,
     legs: Vec<RunAppend>,
 }
 
@@ -64,7 +94,8 @@ impl Flight {
     }
 
     pub(super) fn events(&self) -> usize {
-        self.legs.iter().flat_map(|leg| &leg.publishes).map(|publish| publish.len()).sum()
+        let publishes = self.legs.iter().flat_map(|leg| &leg.publishes);
+        publishes.map(|publish| publish.events.len()).sum()
     }
 }
 
@@ -76,23 +107,39 @@ fn size_of_events(events: &[NewEvent]) -> usize {
 }
 
 impl Queue {
-    pub(super) fn new(room: usize) -> Self {
-        Self {
-            writer: rand::random(),
-            room,
-            state: Mutex::new(State { next_batch: 1, ..State::default() }),
-        }
+    pub(super) fn new(room: usize, spool: Spool) -> Self {
+        let state = State { next_number: 1, ..State::default() };
+        Self { writer: rand::random(), room, spool, state: Mutex::new(state) }
     }
 
-    /// Takes a publish in. True if the writer may be asleep.
+    /// The spool has something of this run, from an earlier life of the hub.
+    pub(super) fn found(&self, run: &RunId) {
+        self.state.lock().backlog.found(run);
+    }
+
+    /// Takes a publish in; into the spool, if `spool` says so or its run is behind. True if the writer may
+    /// be asleep.
     pub(super) fn push(
-        &self,
+        self: &Arc<Self>,
         run: &RunId,
         events: Arc<[NewEvent]>,
-        reply: Option<oneshot::Sender<Written>>,
+        reply: Option<Reply>,
+        spool: bool,
     ) -> Result<bool, QueueFull> {
-        let bytes = size_of_events(&events);
         let mut state = self.state.lock();
+        if spool || state.backlog.must_spool(run) {
+            // What came before it goes before it.
+            let state = &mut *state;
+            self.spill(state, |other| other == run);
+            if state.holds(run) {
+                return Err(QueueFull);
+            }
+            let number = state.take_number();
+            let publish = Publish { number, events, answered: true };
+            let kept = self.to_spool(state, run, vec![(publish, reply)], false);
+            return kept.map(|()| false).map_err(|_| QueueFull);
+        }
+        let bytes = size_of_events(&events);
         if state.bytes > 0 && state.bytes + bytes > self.room {
             return Err(QueueFull);
         }
@@ -102,32 +149,206 @@ impl Queue {
         Ok(idle)
     }
 
-    /// Publishes that wait or are under way.
+    /// Publishes that wait or are under way, in memory alone.
     pub(super) fn waiting(&self) -> usize {
         let state = self.state.lock();
-        let flying = state.flight.as_ref().map_or(0, |flight| flight.legs.len());
-        state.waiting.len() + flying
+        let legs = state.flight.iter().flat_map(|flight| &flight.legs);
+        state.waiting.len() + legs.filter(|leg| !leg.spilled).count()
     }
 
-    /// The batch under way, if one is: it is to be sent again. Else a new one of what waits.
-    pub(super) fn next_flight(&self) -> Option<Flight> {
+    /// Whether the spool has something that the store can take.
+    pub(super) fn is_behind(&self) -> bool {
+        self.state.lock().backlog.has_hope()
+    }
+
+    /// Whether the spool has something of this run.
+    pub(super) fn is_run_behind(&self, run: &RunId) -> bool {
+        self.state.lock().backlog.holds(run)
+    }
+
+    /// Puts what waits of a run, and what is under way, into the spool.
+    pub(super) fn spill_run(self: &Arc<Self>, run: &RunId) {
+        self.spill(&mut self.state.lock(), |other| other == run);
+    }
+
+    /// Puts all that waits, and what is under way, into the spool.
+    pub(super) fn spill_all(self: &Arc<Self>) {
+        self.spill(&mut self.state.lock(), |_| true);
+    }
+
+    fn spill(self: &Arc<Self>, state: &mut State, which: impl Fn(&RunId) -> bool) {
+        if let Some(mut flight) = state.flight.take() {
+            for leg in flight.legs.iter_mut().filter(|leg| !leg.spilled && which(&leg.append.run)) {
+                self.spill_leg(state, leg);
+            }
+            if flight.attempt.is_none() {
+                flight.legs.retain(|leg| !leg.spilled);
+            }
+            state.flight = (!flight.legs.is_empty()).then_some(flight);
+        }
+        let mut stays = VecDeque::new();
+        let mut refused: Vec<RunId> = Vec::new();
+        for pending in std::mem::take(&mut state.waiting) {
+            if !which(&pending.run) {
+                stays.push_back(pending);
+                continue;
+            }
+            let Pending { run, events, bytes, reply } = pending;
+            if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+                // Its publisher is gone and was told nothing; it must not happen after all.
+                state.bytes -= bytes;
+                continue;
+            }
+            // Behind one that could not be spooled none of its run may be.
+            let kept = if refused.contains(&run) {
+                Err(vec![reply])
+            } else {
+                let publish = Publish {
+                    number: state.take_number(),
+                    events: Arc::clone(&events),
+                    answered: true,
+                };
+                self.to_spool(state, &run, vec![(publish, reply)], false)
+            };
+            match kept.map_err(|mut replies| replies.pop().flatten()) {
+                Ok(()) => state.bytes -= bytes,
+                Err(Some(reply)) => {
+                    drop(reply.send(Told::NoRoom(SpoolError::Full)));
+                    state.bytes -= bytes;
+                    refused.push(run);
+                }
+                Err(None) => {
+                    // It was accepted into memory, so there it stays.
+                    refused.push(run.clone());
+                    stays.push_back(Pending { run, events, bytes, reply: None });
+                }
+            }
+        }
+        state.waiting = stays;
+    }
+
+    fn spill_leg(self: &Arc<Self>, state: &mut State, leg: &mut Leg) {
+        let publishes = leg.append.publishes.iter().cloned().zip(leg.replies.drain(..)).collect();
+        match self.to_spool(state, &leg.append.run, publishes, true) {
+            Ok(()) => leg.spilled = true,
+            Err(replies) => {
+                // It may have been stored, so that nobody can be told that there was no room. What was
+                // accepted into memory is sent again.
+                let answered =
+                    |reply: Option<Reply>| reply.and_then(|reply| reply.send(Told::Late).err());
+                let accepted: Vec<bool> = replies.iter().map(Option::is_none).collect();
+                replies.into_iter().for_each(|reply| drop(answered(reply)));
+                let mut accepted = accepted.into_iter();
+                leg.append.publishes.retain(|_| accepted.next().unwrap_or(false));
+                leg.replies = leg.append.publishes.iter().map(|_| None).collect();
+                leg.spilled = leg.append.publishes.is_empty();
+            }
+        }
+        if leg.spilled {
+            state.bytes -= std::mem::take(&mut leg.bytes);
+        }
+    }
+
+    /// Gives publishes of a run to the spool, all or none; with none the replies come back.
+    fn to_spool(
+        self: &Arc<Self>,
+        state: &mut State,
+        run: &RunId,
+        publishes: Vec<(Publish, Option<Reply>)>,
+        sent: bool,
+    ) -> Result<(), Vec<Option<Reply>>> {
+        let count = publishes.len();
+        let (mut records, mut replies) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (publish, reply) in publishes {
+            let Publish { number, mut events, .. } = publish;
+            if events.iter().any(|new| !new.key_is_given) {
+                // Its publisher is told the ids before the store has them: they may come back at once.
+                let known =
+                    events.iter().cloned().map(|new| NewEvent { key_is_given: true, ..new });
+                events = known.collect();
+            }
+            records.push(SpooledPublish { run: run.clone(), writer: self.writer, number, events });
+            replies.push(reply);
+        }
+        if self.spool.reserve(&records).is_err() {
+            return Err(replies);
+        }
+        for (record, reply) in records.into_iter().zip(replies) {
+            state.backlog.add(run);
+            let done = self.when_written(&record, reply, sent);
+            self.spool.append(record, done);
+        }
+        Ok(())
+    }
+
+    /// Tells whoever waits that a publish is on the disk, or why it is not.
+    fn when_written(
+        self: &Arc<Self>,
+        record: &SpooledPublish,
+        reply: Option<Reply>,
+        sent: bool,
+    ) -> Done {
+        let (queue, run, events) =
+            (Arc::clone(self), record.run.clone(), Arc::clone(&record.events));
+        Box::new(move |written| {
+            let mut state = queue.state.lock();
+            state.backlog.written(&run, queue.spool.waiting(&run));
+            match (written, reply) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(reply)) => drop(reply.send(Told::Spooled)),
+                // What was sent may have been stored.
+                (Err(_), Some(reply)) if sent => drop(reply.send(Told::Late)),
+                (Err(error), Some(reply)) => drop(reply.send(Told::NoRoom(error))),
+                // It was accepted into memory, so there it stays.
+                (Err(_), None) => {
+                    let bytes = size_of_events(&events);
+                    state.bytes += bytes;
+                    state.waiting.push_back(Pending { run, events, bytes, reply: None });
+                }
+            }
+        })
+    }
+
+    /// The next thing to do: to send again what has to go again, or in turns what waits and what is
+    /// spooled.
+    pub(super) fn next_work(&self, now: Instant) -> Option<Work> {
         let mut state = self.state.lock();
-        if let Some(FlightState { mut legs }) = state.flight.take() {
+        if let Some(FlightState { mut legs, .. }) = state.flight.take() {
+            legs.retain(|leg| !leg.spilled);
             // Whoever gave up since the last attempt was told that it failed.
             let given_up: Vec<Leg> = legs.extract_if(.., |leg| !leg.is_wanted()).collect();
             state.bytes -= given_up.iter().map(|leg| leg.bytes).sum::<usize>();
-            state.flight = (!legs.is_empty()).then_some(FlightState { legs });
+            state.flight = (!legs.is_empty()).then_some(FlightState { legs, attempt: None });
         }
         if state.flight.is_none() {
-            state.flight = self.gather(&mut state);
+            state.drain_next = !state.drain_next;
+            if !state.drain_next {
+                state.flight = self.gather(&mut state);
+            }
+            if state.flight.is_none() && !state.backlog.is_empty() {
+                let mut runs = state.backlog.next(now, DRAIN_RUNS);
+                // Of some all may still be on its way to the disk.
+                runs.retain(|run| self.spool.waiting(run) > 0);
+                if !runs.is_empty() {
+                    return Some(Work::Drain(runs));
+                }
+            }
+            if state.flight.is_none() && state.drain_next {
+                state.flight = self.gather(&mut state);
+            }
         }
-        let legs = &state.flight.as_ref()?.legs;
-        Some(Flight { legs: legs.iter().map(|leg| leg.append.clone()).collect() })
+        state.attempts += 1;
+        let attempt = state.attempts;
+        let flight = state.flight.as_mut()?;
+        flight.attempt = Some(attempt);
+        let legs = flight.legs.iter().map(|leg| leg.append.clone()).collect();
+        Some(Work::Send(Flight { attempt, legs }))
     }
 
     fn gather(&self, state: &mut State) -> Option<FlightState> {
         let mut legs: Vec<Leg> = Vec::new();
         let mut places: HashMap<RunId, usize> = HashMap::new();
+        let mut behind: Vec<Pending> = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         while let Some(next) = state.waiting.front() {
             let full =
@@ -141,31 +362,49 @@ impl Queue {
                 state.bytes -= pending.bytes;
                 continue;
             }
+            if state.backlog.holds(&pending.run) {
+                behind.push(pending);
+                continue;
+            }
             events += pending.events.len();
             bytes += pending.bytes;
+            let number = state.take_number();
             let place = *places.entry(pending.run.clone()).or_insert_with(|| {
-                let token = BatchToken { writer: self.writer, batch: state.next_batch };
-                state.next_batch += 1;
-                let append = RunAppend { run: pending.run, token, publishes: Vec::new() };
-                legs.push(Leg { append, replies: Vec::new(), bytes: 0, may_be_applied: false });
+                let writer = self.writer;
+                let append = RunAppend { run: pending.run, writer, publishes: Vec::new() };
+                let replies = Vec::new();
+                legs.push(Leg { append, replies, bytes: 0, may_be_applied: false, spilled: false });
                 legs.len() - 1
             });
             let leg = &mut legs[place];
-            leg.append.publishes.push(pending.events);
+            let publish = Publish { number, events: pending.events, answered: false };
+            leg.append.publishes.push(publish);
             leg.replies.push(pending.reply);
             leg.bytes += pending.bytes;
         }
-        (!legs.is_empty()).then_some(FlightState { legs })
+        for pending in behind.into_iter().rev() {
+            state.waiting.push_front(pending);
+        }
+        (!legs.is_empty()).then_some(FlightState { legs, attempt: None })
     }
 
     /// Tells those who wait what became of their publishes. What the store surely did not take waits
-    /// again, at the front; what it may have taken stays under way, to be sent again under its name.
-    pub(super) fn settle(&self, flight: &Flight, results: Vec<Result<Appended, StoreError>>) {
+    /// again, at the front; what it may have taken stays under way, to be sent again under its numbers. An
+    /// attempt that another has overtaken says nothing any more.
+    pub(super) fn settle(
+        &self,
+        flight: &Flight,
+        results: Vec<Result<Vec<PublishOutcome>, StoreError>>,
+    ) {
         let mut state = self.state.lock();
-        let Some(FlightState { legs }) = state.flight.take() else { return };
+        let mine = |under_way: &mut FlightState| under_way.attempt == Some(flight.attempt);
+        let Some(FlightState { legs, .. }) = state.flight.take_if(mine) else { return };
         debug_assert_eq!(legs.len(), flight.legs.len());
         let (mut again, mut back) = (Vec::new(), Vec::new());
         for (mut leg, result) in legs.into_iter().zip(results) {
+            if leg.spilled {
+                continue;
+            }
             match result {
                 Err(error) if error.is_transient() => {
                     leg.may_be_applied |= error.outcome_is_unknown();
@@ -174,35 +413,80 @@ impl Queue {
                 Err(error) => {
                     state.bytes -= leg.bytes;
                     for reply in leg.replies.into_iter().flatten() {
-                        drop(reply.send(Err(error.clone())));
+                        drop(reply.send(Told::Broken(error.clone())));
                     }
                 }
-                Ok(Appended::Now(outcomes)) => {
+                Ok(outcomes) => {
                     state.bytes -= leg.bytes;
                     for (reply, outcome) in leg.replies.into_iter().zip(outcomes) {
                         if let Some(reply) = reply {
-                            drop(reply.send(Ok(outcome)));
+                            drop(reply.send(Told::of(outcome)));
                         }
                     }
                 }
-                // Applied by an earlier attempt, and not to be found any more: who waits hears nothing,
-                // which means that it may have been stored.
-                Ok(Appended::Already) => state.bytes -= leg.bytes,
             }
         }
         for pending in back.into_iter().flat_map(Leg::into_waiting).rev().collect::<Vec<_>>() {
             state.waiting.push_front(pending);
         }
-        state.flight = (!again.is_empty()).then_some(FlightState { legs: again });
+        state.flight = (!again.is_empty()).then_some(FlightState { legs: again, attempt: None });
+    }
+
+    /// `taken` publishes of a run, read from the spool, are about to be sent.
+    pub(super) fn drain_begins(&self, run: &RunId, taken: usize) {
+        self.state.lock().backlog.taken(run, taken, self.spool.waiting(run));
+    }
+
+    /// What became of a run's publishes from the spool, the last of them at `seq`.
+    pub(super) fn drain_ended(
+        &self,
+        run: &RunId,
+        drained: Option<(u64, usize)>,
+        result: &Result<(), StoreError>,
+    ) {
+        let mut state = self.state.lock();
+        match (result, drained) {
+            (Ok(()), drained) => {
+                if let Some((seq, events)) = drained {
+                    self.spool.drained(run, seq);
+                    metrics::drained(events as u64);
+                }
+                state.backlog.drained(run, self.spool.waiting(run));
+            }
+            (Err(error), _) if error.is_transient() => state.backlog.not_drained(run),
+            (Err(error), _) => {
+                if state.backlog.park(run, Instant::now()) {
+                    log::error!(
+                        "run {run} keeps its events in the spool until its store can serve it: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn take_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    /// Whether something of a run is here that is not in the spool.
+    fn holds(&self, run: &RunId) -> bool {
+        let legs = self.flight.iter().flat_map(|flight| &flight.legs);
+        let flies = legs.filter(|leg| !leg.spilled).any(|leg| leg.append.run == *run);
+        flies || self.waiting.iter().any(|pending| pending.run == *run)
     }
 }
 
 impl Leg {
     fn into_waiting(self) -> Vec<Pending> {
         let RunAppend { run, publishes, .. } = self.append;
-        let pending = |(events, reply): (Arc<[NewEvent]>, _)| {
+        let pending = |(publish, reply): (Publish, _)| {
+            let (events, run) = (publish.events, run.clone());
             let bytes = size_of_events(&events);
-            Pending { run: run.clone(), events, bytes, reply }
+            Pending { run, events, bytes, reply }
         };
         publishes.into_iter().zip(self.replies).map(pending).collect()
     }
@@ -213,83 +497,4 @@ impl Leg {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::parse::{EventLimits, parse_event};
-    use crate::event::{EventId, Sequence, Timestamp};
-    use crate::store::{Placed, PublishOutcome};
-
-    fn publish(run: &RunId, count: usize) -> Arc<[NewEvent]> {
-        let limits = EventLimits { max_data: 1 << 20 };
-        let event = parse_event(run, r#"{"type":"a.b"}"#, Timestamp::now(), limits).unwrap();
-        (0..count).map(|_| NewEvent::new(event.clone())).collect()
-    }
-
-    fn stored(count: usize) -> PublishOutcome {
-        let placed = Placed { id: EventId::new(1, 0), sequence: Sequence(1), duplicate: false };
-        PublishOutcome::Stored(vec![placed; count])
-    }
-
-    #[test]
-    fn what_gathers_goes_together_in_order_and_within_bounds() {
-        let queue = Queue::new(64 << 20);
-        let (a, b) = (RunId::parse("a").unwrap(), RunId::parse("b").unwrap());
-        assert_eq!(queue.push(&a, publish(&a, 1), None), Ok(true));
-        assert_eq!(queue.push(&b, publish(&b, 600), None), Ok(false));
-        assert_eq!(queue.push(&a, publish(&a, 2), None), Ok(false));
-        assert_eq!(queue.push(&a, publish(&a, 900), None), Ok(false));
-        let flight = queue.next_flight().unwrap();
-        let sizes: Vec<_> =
-            flight.legs.iter().map(|l| (l.run.as_str(), l.publishes.len())).collect();
-        assert_eq!(sizes, [("a", 2), ("b", 1)]);
-        queue.settle(
-            &flight,
-            vec![
-                Ok(Appended::Now(vec![stored(1), stored(2)])),
-                Ok(Appended::Now(vec![stored(600)])),
-            ],
-        );
-        assert_eq!(queue.next_flight().unwrap().events(), 900);
-    }
-
-    #[test]
-    fn a_batch_that_failed_is_sent_again_under_its_name() {
-        let (queue, run) = (Queue::new(1 << 20), RunId::parse("a").unwrap());
-        queue.push(&run, publish(&run, 1), None).unwrap();
-        let first = queue.next_flight().unwrap();
-        queue.settle(&first, vec![Err(StoreError::NoAnswer { reason: String::new() })]);
-        let second = queue.next_flight().unwrap();
-        assert_eq!(first.legs[0].token, second.legs[0].token);
-        queue.settle(&second, vec![Ok(Appended::Now(vec![stored(1)]))]);
-        assert!(queue.next_flight().is_none());
-        assert_eq!(queue.state.lock().bytes, 0);
-    }
-
-    #[test]
-    fn a_batch_that_was_refused_waits_again_in_its_order() {
-        let (queue, run) = (Queue::new(1 << 20), RunId::parse("a").unwrap());
-        let (reply, outcome) = oneshot::channel();
-        queue.push(&run, publish(&run, 1), Some(reply)).unwrap();
-        queue.push(&run, publish(&run, 2), None).unwrap();
-        let first = queue.next_flight().unwrap();
-        queue.push(&run, publish(&run, 3), None).unwrap();
-        queue.settle(&first, vec![Err(StoreError::Refused { reason: String::new() })]);
-        drop(outcome);
-        let second = queue.next_flight().unwrap();
-        let sizes: Vec<_> = second.legs[0].publishes.iter().map(|p| p.len()).collect();
-        assert_eq!(sizes, [2, 3]);
-        queue.settle(&second, vec![Ok(Appended::Now(vec![stored(2), stored(3)]))]);
-        assert_eq!((queue.waiting(), queue.state.lock().bytes), (0, 0));
-    }
-
-    #[test]
-    fn what_nobody_waits_for_any_more_is_not_sent_and_the_room_is_bounded() {
-        let (queue, run) = (Queue::new(2000), RunId::parse("a").unwrap());
-        let (reply, outcome) = oneshot::channel();
-        queue.push(&run, publish(&run, 3), Some(reply)).unwrap();
-        assert_eq!(queue.push(&run, publish(&run, 3), None), Err(QueueFull));
-        drop(outcome);
-        assert!(queue.next_flight().is_none());
-        assert_eq!(queue.push(&run, publish(&run, 30), None), Ok(true));
-    }
-}
+mod tests;

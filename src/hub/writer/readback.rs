@@ -1,22 +1,30 @@
-//! Reads back where the events of a batch are that was applied by an attempt nobody heard back from.
+//! Reads back where the events of a publish are that was applied by an attempt nobody heard back from.
 
-use crate::event::{EventId, EventKey, NewEvent, Sequence};
-use crate::store::{LogStore, Order, Placed, PublishOutcome, RangeRequest, RunAppend, StoreError};
+use crate::event::{EventId, EventKey, Sequence};
+use crate::store::{
+    LogStore, Order, Placed, Publish, PublishOutcome, RangeRequest, RunAppend, StoreError,
+};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 /// Events looked at a time, newest first, and about as many bytes.
 const PAGE_EVENTS: usize = 1000;
 const PAGE_BYTES: usize = 4 << 20;
 
-/// The places of the events of the batch, for each of its publishes; none if not every event is there any
-/// more, or a publish was refused. Every event has an `event_id`, so each can be recognised.
-pub(super) async fn places(
+/// The outcomes of an append, where those of publishes that an earlier attempt applied are told as if it
+/// had been answered. One stays `Already` if not every event of it is there any more, or it was refused.
+/// Every event has an `event_id`, so each can be recognised.
+pub(super) async fn told(
     store: &dyn LogStore,
     append: &RunAppend,
-) -> Result<Option<Vec<PublishOutcome>>, StoreError> {
+    outcomes: Vec<PublishOutcome>,
+) -> Result<Vec<PublishOutcome>, StoreError> {
+    let of_publishes = append.publishes.iter().zip(&outcomes);
+    let applied = of_publishes.filter(|(_, outcome)| **outcome == PublishOutcome::Already);
     let mut missing: HashSet<&EventKey> =
-        append.publishes.iter().flat_map(|publish| publish.iter()).map(|new| &new.key).collect();
+        applied.flat_map(|(publish, _)| publish.events.iter()).map(|new| &new.key).collect();
+    if missing.is_empty() {
+        return Ok(outcomes);
+    }
     let mut found: HashMap<EventKey, (EventId, Sequence)> = HashMap::new();
     let mut request = RangeRequest {
         start: EventId::START,
@@ -39,12 +47,16 @@ pub(super) async fn places(
             _ => break,
         }
     }
-    let outcome = |publish: &Arc<[NewEvent]>| {
-        let placed = publish.iter().map(|new| {
+    let places = |publish: &Publish| {
+        let placed = publish.events.iter().map(|new| {
             let (id, sequence) = *found.get(&new.key)?;
             Some(Placed { id, sequence, duplicate: false })
         });
         placed.collect::<Option<_>>().map(PublishOutcome::Stored)
     };
-    Ok(append.publishes.iter().map(outcome).collect())
+    let told = append.publishes.iter().zip(outcomes).map(|(publish, outcome)| match outcome {
+        PublishOutcome::Already => places(publish).unwrap_or(PublishOutcome::Already),
+        other => other,
+    });
+    Ok(told.collect())
 }

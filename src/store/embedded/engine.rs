@@ -4,8 +4,8 @@
 use super::super::key_window::{Found, KeyWindow};
 use super::super::ledger::Ledger;
 use super::super::{
-    Appended, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreRules,
-    as_ms,
+    Order, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage,
+    StoreRules, as_ms,
 };
 use super::{codec, keys};
 use crate::config::{EmbeddedConfig, Sync};
@@ -131,7 +131,7 @@ impl Engine {
         &mut self,
         appends: &[RunAppend],
         now: u64,
-    ) -> fjall::Result<Vec<Appended>> {
+    ) -> fjall::Result<Vec<Vec<PublishOutcome>>> {
         let mut batch = self.db.batch().durability(Some(self.durability));
         self.forget_old_keys(&mut batch, now);
         let mut touched = HashSet::new();
@@ -155,7 +155,7 @@ impl Engine {
         append: &RunAppend,
         now: u64,
         batch: &mut OwnedWriteBatch,
-    ) -> fjall::Result<Appended> {
+    ) -> fjall::Result<Vec<PublishOutcome>> {
         let known = self.ledgers.get(&append.run);
         if known.is_some_and(|ledger| ledger.is_forgotten(now, &self.rules)) {
             self.remove(&append.run, batch)?;
@@ -167,12 +167,11 @@ impl Engine {
             self.ledgers.insert(append.run.clone(), ledger);
         }
         let Some(ledger) = self.ledgers.get_mut(&append.run) else {
-            return Ok(Appended::Now(Vec::new()));
+            return Ok(Vec::new());
         };
-        if ledger.has_applied(append.token) {
-            return Ok(Appended::Already);
-        }
-        if ledger.has_expired(now) && ledger.would_store(&append.publishes, now, &self.keys) {
+        let writer = append.writer;
+        let would_store = || ledger.would_store(writer, &append.publishes, now, &self.keys);
+        if ledger.has_expired(now) && would_store() {
             // What has expired must not come back with what is new.
             remove_events(&self.events, ledger, batch)?;
             ledger.revive(now, &self.rules);
@@ -183,6 +182,7 @@ impl Engine {
         for publish in &append.publishes {
             let (events, window) = (&self.events, &self.window);
             outcomes.push(ledger.place(
+                writer,
                 publish,
                 now,
                 &self.rules,
@@ -202,11 +202,10 @@ impl Engine {
         if ledger.is_blank() {
             // All was refused: no run has begun.
             self.ledgers.remove(&append.run);
-            return Ok(Appended::Now(outcomes));
+            return Ok(outcomes);
         }
-        ledger.applied(append.token);
         self.activity.insert((ledger.updated_ms, append.run.clone()));
-        Ok(Appended::Now(outcomes))
+        Ok(outcomes)
     }
 
     fn write_ledger(&self, batch: &mut OwnedWriteBatch, run: &RunId) {

@@ -11,8 +11,8 @@ mod worker;
 
 use super::follow::{Wakers, follow};
 use super::{
-    Answer, Appended, LogStore, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage,
-    StoreError, StoreRules, StoreStatus, Tail,
+    Answer, LogStore, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor,
+    RunsPage, StoreError, StoreRules, StoreStatus, Tail,
 };
 use crate::config::EmbeddedConfig;
 use crate::event::{EventId, RunId, RunStatus};
@@ -126,7 +126,7 @@ impl LogStore for EmbeddedStore {
     fn append<'a>(
         &'a self,
         appends: &'a [RunAppend],
-    ) -> BoxFuture<'a, Vec<Result<Appended, StoreError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Vec<PublishOutcome>, StoreError>>> {
         Box::pin(async move {
             let sent = appends.to_vec();
             match self.ask(|reply| Command::Append(sent, reply)).await {

@@ -3,7 +3,8 @@
 
 use super::super::follow::Wakers;
 use super::super::{
-    Appended, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreError, now_ms,
+    Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreError,
+    now_ms,
 };
 use super::engine::{Engine, Settings};
 use crate::config::Sync;
@@ -15,10 +16,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+/// For each append the outcomes of its publishes.
+type AppendReply = Reply<Vec<Vec<PublishOutcome>>>;
 
 /// What the worker can be asked.
 pub(super) enum Command {
-    Append(Vec<RunAppend>, Reply<Vec<Appended>>),
+    Append(Vec<RunAppend>, AppendReply),
     Range(RunId, RangeRequest, Reply<Page>),
     Run(RunId, Reply<RunState>),
     Runs {
@@ -103,7 +106,7 @@ impl Worker {
         }
     }
 
-    fn append(&mut self, appends: Vec<(Vec<RunAppend>, Reply<Vec<Appended>>)>) {
+    fn append(&mut self, appends: Vec<(Vec<RunAppend>, AppendReply)>) {
         let counts: Vec<usize> = appends.iter().map(|(runs, _)| runs.len()).collect();
         let (runs, replies): (Vec<_>, Vec<_>) = appends.into_iter().unzip();
         let runs: Vec<RunAppend> = runs.into_iter().flatten().collect();

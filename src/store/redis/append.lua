@@ -1,18 +1,19 @@
 -- Appends publishes to one run, each whole or not at all.
 -- KEYS: also the base of the event_id index. ARGV: also max_events, event_id window ms, the writer's
--- field, its batch number, number of publishes; of each publish the number of events; of each event:
--- whether its publisher chose the event_id (1 or 0), event_id, digest, the status it gives or '', number
--- of entry arguments, then these: the timestamp first, then names and values.
--- Answers {'already'} or {'now', {0, id, sequence, duplicate, ...} or {1, index}, ...}.
+-- field, number of publishes; of each publish its writer's number for it, whether it was answered and can
+-- be refused no more (1 or 0), and the number of events; of each event: whether its publisher chose the
+-- event_id (1 or 0), event_id, digest, the status it gives or '', number of entry arguments, then these:
+-- the timestamp first, then names and values.
+-- Answers of each publish {0, id, sequence, duplicate, ...}, {1, index} or {2}.
 
 local max_events, window = ARGV[at], tonumber(ARGV[at + 1])
-local writer, batch, publishes = ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-at = at + 5
+local writer, publishes = ARGV[at + 2], tonumber(ARGV[at + 3])
+at = at + 4
 
 local book = open_book(writer)
-if book.extra and tonumber(book.extra) >= tonumber(batch) then
-  return { 'already' }
-end
+-- The greatest number of this writer that was applied.
+local applied = tonumber(book.extra) or 0
+local before = applied
 absorb(book)
 
 -- The index is kept in two generations, each a hash that expires by itself.
@@ -32,20 +33,22 @@ local function find(key)
   end
 end
 
-local answer, indexed = { 'now' }, false
+local answer, indexed = {}, false
 for _ = 1, publishes do
-  local count = tonumber(ARGV[at])
-  at = at + 1
+  local number, answered, count = tonumber(ARGV[at]), ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+  local already = number <= applied
+  applied = math.max(applied, number)
+  at = at + 3
   -- First pass: where each event's arguments are, and whether an event_id is reused.
   local events, digests, reused = {}, {}, nil
   for i = 1, count do
     local given, key, digest, arguments = ARGV[at] == '1', ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 4])
     local event = { key = given and key, digest = digest, status = ARGV[at + 3], first = at + 5,
       last = at + 4 + arguments }
-    if given then
+    if given and not already then
       event.found = find(key)
       local earlier = digests[key] or (event.found and event.found[3])
-      if earlier and earlier ~= digest and not reused then
+      if earlier and earlier ~= digest and not reused and not answered then
         reused = i - 1
       end
       digests[key] = digest
@@ -53,8 +56,10 @@ for _ = 1, publishes do
     events[i] = event
     at = event.last + 1
   end
-  local outcome = { reused and 1 or 0 }
-  if reused then
+  local outcome = { already and 2 or reused and 1 or 0 }
+  if already then
+    -- An earlier attempt has stored or refused it.
+  elseif reused then
     outcome[2] = int(reused)
   else
     local stored = {}
@@ -92,7 +97,7 @@ end
 if indexed then
   redis.call('PEXPIRE', current, int(window * 2))
 end
-if book.last_id then
-  close_book(book, redis.call, writer, batch)
+if book.last_id and applied > before then
+  close_book(book, redis.call, writer, int(applied))
 end
 return answer

@@ -28,9 +28,11 @@ struct Shared {
     dialer: Dialer,
     scripts: Arc<Scripts>,
     timeout: Duration,
+    /// Whether what is sent may be sent again, once, when the connection turns out to be gone.
+    repeats: bool,
     state: Mutex<State>,
     down: Notify,
-    /// Turns true when the first dial has ended, either way.
+    /// True once the first dial has ended, either way; sent again with each that ends.
     dialled: watch::Sender<bool>,
 }
 
@@ -40,12 +42,14 @@ enum State {
 }
 
 impl Link {
-    /// A link that is down until its first dial, which starts at once on `runtime`.
+    /// A link that is down until its first dial, which starts at once on `runtime`. One that `repeats` must
+    /// be used for nothing that does harm when it is done twice.
     pub(super) fn start(
         name: &'static str,
         dialer: Dialer,
         scripts: Arc<Scripts>,
         timeout: Duration,
+        repeats: bool,
         runtime: &Handle,
     ) -> Self {
         let state = State::Down { generation: 0, reason: "not connected yet".to_owned() };
@@ -54,6 +58,7 @@ impl Link {
             dialer,
             scripts,
             timeout,
+            repeats,
             state: Mutex::new(state),
             down: Notify::new(),
             dialled: watch::Sender::new(false),
@@ -82,14 +87,20 @@ impl Link {
             // At the start nothing is known yet; the dial has a time limit of its own.
             drop(self.shared.dialled.subscribe().wait_for(|dialled| *dialled).await);
         }
-        let (generation, mut connection) = match &*self.shared.state.lock() {
-            State::Up { generation, connection } => (*generation, connection.clone()),
-            State::Down { reason, .. } => {
-                return Err(StoreError::Unreachable { reason: reason.clone() });
-            }
-        };
-        let sent = connection.send_packed_commands(commands, 0, commands.len());
-        match sent.await {
+        let (mut generation, mut connection) = self.connection()?;
+        let mut sent = connection.send_packed_commands(commands, 0, commands.len()).await;
+        if self.shared.repeats
+            && let Err(e) = &sent
+            && !e.is_timeout()
+        {
+            // Most likely Redis had closed the connection long ago, which nobody notices before using it.
+            let mut dialled = self.shared.dialled.subscribe();
+            self.take_down(generation, describe(e));
+            drop(tokio::time::timeout(self.shared.timeout, dialled.changed()).await);
+            (generation, connection) = self.connection()?;
+            sent = connection.send_packed_commands(commands, 0, commands.len()).await;
+        }
+        match sent {
             Ok(replies) => {
                 let lost = |reply: &Value| match reply {
                     Value::ServerError(e) => {
@@ -107,6 +118,13 @@ impl Link {
                 self.take_down(generation, reason.clone());
                 Err(StoreError::NoAnswer { reason })
             }
+        }
+    }
+
+    fn connection(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
+        match &*self.shared.state.lock() {
+            State::Up { generation, connection } => Ok((*generation, connection.clone())),
+            State::Down { reason, .. } => Err(StoreError::Unreachable { reason: reason.clone() }),
         }
     }
 

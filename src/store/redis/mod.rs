@@ -15,7 +15,7 @@ mod scripts;
 pub use dial::InvalidUrl;
 
 use super::{
-    Answer, Appended, LogStore, Order, Page, RangeRequest, RunAppend, RunState, RunsCursor,
+    Answer, LogStore, Order, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor,
     RunsPage, StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
 };
 use crate::config::{RedisConfig, RedisUrl};
@@ -87,11 +87,11 @@ impl RedisStore {
             .enable_all()
             .build()?;
         let (scripts, keys) = (Arc::new(Scripts::new()), Keys(config.key_style));
-        let link = |name| {
+        let link = |name, repeats| {
             let (dialer, scripts) = (dialer.clone(), Arc::clone(&scripts));
-            Link::start(name, dialer, scripts, config.command_timeout, runtime.handle())
+            Link::start(name, dialer, scripts, config.command_timeout, repeats, runtime.handle())
         };
-        let (writes, reads) = (link("writes"), link("reads"));
+        let (writes, reads) = (link("writes", false), link("reads", true));
         let most = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
         let tools = reader::Tools {
             dialer: dialer.clone(),
@@ -137,12 +137,12 @@ impl RedisStore {
         let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, true);
         call.arg(rules.max_events)
             .arg(self.window_ms())
-            .arg(format!("w:{:016x}", append.token.writer))
-            .arg(append.token.batch)
+            .arg(format!("w:{:016x}", append.writer))
             .arg(append.publishes.len());
         for publish in &append.publishes {
-            call.arg(publish.len());
-            for new in publish.iter() {
+            let answered = if publish.answered { "1" } else { "0" };
+            call.arg(publish.number).arg(answered).arg(publish.events.len());
+            for new in publish.events.iter() {
                 let status = rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
                 let mut arguments = 0_usize;
                 encode_entry(&new.event, |name, _| {
@@ -168,7 +168,10 @@ impl RedisStore {
         as_ms(self.inner.rules.dedup_window).max(1000)
     }
 
-    async fn append_all(&self, appends: &[RunAppend]) -> Vec<Result<Appended, StoreError>> {
+    async fn append_all(
+        &self,
+        appends: &[RunAppend],
+    ) -> Vec<Result<Vec<PublishOutcome>, StoreError>> {
         let calls = appends.iter().map(|append| self.append_call(append)).collect();
         match self.inner.writes.scripts(&self.inner.scripts.append, calls).await {
             Ok(replies) => {
@@ -373,7 +376,7 @@ impl LogStore for RedisStore {
     fn append<'a>(
         &'a self,
         appends: &'a [RunAppend],
-    ) -> BoxFuture<'a, Vec<Result<Appended, StoreError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Vec<PublishOutcome>, StoreError>>> {
         Box::pin(self.append_all(appends))
     }
 

@@ -2,7 +2,7 @@
 
 use super::link::odd;
 use crate::event::{EventId, RunId, RunStatus, Sequence, StoredEvent, decode_entry};
-use crate::store::{Appended, Placed, PublishOutcome, RunInfo, RunState, StoreError};
+use crate::store::{Placed, PublishOutcome, RunInfo, RunState, StoreError};
 use redis::Value;
 use std::time::Duration;
 
@@ -59,13 +59,8 @@ pub(super) fn events(run: &RunId, entries: Value) -> Result<Vec<StoredEvent>, St
 }
 
 /// The answer of `append.lua`.
-pub(super) fn appended(value: Value) -> Result<Appended, StoreError> {
-    let mut answer = items(value)?.into_iter();
-    let word = answer.next().ok_or_else(|| odd("empty answer"))?;
-    if bytes(&word)? == b"already" {
-        return Ok(Appended::Already);
-    }
-    answer.map(outcome).collect::<Result<_, _>>().map(Appended::Now)
+pub(super) fn appended(value: Value) -> Result<Vec<PublishOutcome>, StoreError> {
+    items(value)?.into_iter().map(outcome).collect()
 }
 
 fn outcome(value: Value) -> Result<PublishOutcome, StoreError> {
@@ -85,6 +80,7 @@ fn outcome(value: Value) -> Result<PublishOutcome, StoreError> {
                 .map(|index| PublishOutcome::KeyReused { index })
                 .ok_or_else(|| odd("expected an index"))
         }
+        Some((Value::Int(2), [])) => Ok(PublishOutcome::Already),
         _ => Err(odd("expected an outcome")),
     }
 }

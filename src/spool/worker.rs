@@ -1,0 +1,282 @@
+//! The spool's thread: writes what has gathered with one sync, tells whoever waits, and removes segments
+//! that are drained.
+//!
+//! A segment whose write or sync failed is never written again: what the disk did with it is not known.
+//! What was to be written is cut off it and goes to a new one.
+
+use super::index::{Entry, Segment};
+use super::load::{path_of, private};
+use super::{Done, Shared, SpoolError, SpooledPublish, record};
+use crate::event::{RunId, Timestamp};
+use crate::telemetry::metrics;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+/// What the thread can be asked.
+pub(super) enum Command {
+    /// To write a publish; `size` bytes of room were taken for it.
+    Append { publish: SpooledPublish, size: usize, done: Done },
+    /// To note that a run's records up to this one are in the store.
+    Drained { run: RunId, seq: u64 },
+    /// To say when all that was asked before is done.
+    Flush(Box<dyn FnOnce() + Send>),
+}
+
+/// A segment takes no more records from here on.
+const SEGMENT_BYTES: u64 = 16 << 20;
+/// The most bytes written with one sync.
+const COMMIT_BYTES: usize = 8 << 20;
+/// From here on a sync is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(1);
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    next_seq: u64,
+    next_segment: u32,
+    /// The segment that is written to.
+    current: Option<u32>,
+}
+
+/// A publish that was encoded, and who waits for it.
+struct Written {
+    run: RunId,
+    entry: Entry,
+    size: usize,
+    done: Done,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, next_seq: u64, next_segment: u32) -> Self {
+        Self { shared, next_seq, next_segment, current: None }
+    }
+
+    /// Works until nobody can send commands any more.
+    pub(super) fn work(mut self, inbox: &Receiver<Command>) {
+        self.tidy();
+        while let Ok(first) = inbox.recv() {
+            let (mut bytes, mut written, mut drained, mut flushes) =
+                (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let mut next = Some(first);
+            while let Some(command) = next.take() {
+                match command {
+                    Command::Append { publish, size, done } => {
+                        written.push(self.encode(&mut bytes, publish, size, done));
+                    }
+                    Command::Drained { run, seq } => drained.push((run, seq)),
+                    Command::Flush(flushed) => flushes.push(flushed),
+                }
+                if bytes.len() < COMMIT_BYTES {
+                    next = inbox.try_recv().ok();
+                }
+            }
+            for (run, seq) in &drained {
+                record::write_drained(&mut bytes, *seq, run);
+            }
+            if !written.is_empty() {
+                self.commit(&bytes, written);
+            } else if !drained.is_empty() && !self.shared.index.lock().is_empty() {
+                self.note(&bytes);
+            }
+            if !drained.is_empty() {
+                self.tidy();
+            }
+            flushes.into_iter().for_each(|flushed| flushed());
+            self.shared.measure();
+        }
+    }
+
+    fn encode(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        publish: SpooledPublish,
+        size: usize,
+        done: Done,
+    ) -> Written {
+        let (seq, spooled_ms) = (self.next_seq, Timestamp::now().as_ms());
+        self.next_seq += 1;
+        let offset = bytes.len();
+        let length = record::write_publish(bytes, seq, spooled_ms, &publish);
+        let entry = Entry {
+            seq,
+            spooled_ms,
+            segment: 0,
+            offset: as_u32(offset),
+            length: as_u32(length),
+            events: as_u32(publish.events.len()),
+        };
+        Written { run: publish.run, entry, size, done }
+    }
+
+    /// Puts records on the disk, then tells whoever waits for them.
+    fn commit(&mut self, bytes: &[u8], written: Vec<Written>) {
+        let began = Instant::now();
+        let put = self.append(bytes, true);
+        let took = began.elapsed();
+        if took >= SLOW {
+            log::warn!("the spool's disk took {took:?} to sync");
+        }
+        let outcome = match put {
+            Ok((segment, start)) => {
+                let mut index = self.shared.index.lock();
+                for Written { run, entry, .. } in &written {
+                    let offset = as_u32(start) + entry.offset;
+                    index.insert(run, Entry { segment, offset, ..*entry });
+                }
+                drop(index);
+                self.shared.measure();
+                let events = written.iter().map(|w| u64::from(w.entry.events)).sum();
+                metrics::spooled(events, took);
+                *self.shared.trouble.lock() = None;
+                Ok(())
+            }
+            Err(e) => {
+                let error = match e.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                        SpoolError::Full
+                    }
+                    _ => SpoolError::Failed { reason: e.to_string() },
+                };
+                let earlier = self.shared.trouble.lock().replace(e.to_string());
+                if earlier.is_none() {
+                    log::error!("the spool cannot be written: {e}");
+                }
+                Err(error)
+            }
+        };
+        for Written { size, done, .. } in written {
+            self.shared.give_back(size);
+            done(outcome.clone());
+        }
+    }
+
+    /// Notes what was drained. If it cannot be, it is drained again after a restart, which the store
+    /// recognises.
+    fn note(&mut self, bytes: &[u8]) {
+        if let Err(e) = self.append(bytes, false) {
+            log::debug!("could not note what was drained from the spool: {e}");
+        }
+    }
+
+    /// Appends to the current segment, or to a new one where there is none, it is full, or it fails. Gives
+    /// where the bytes are.
+    fn append(&mut self, bytes: &[u8], sync: bool) -> io::Result<(u32, u64)> {
+        if let Some(current) = self.current {
+            let begun = self.shared.index.lock().segments.get(&current).map(|s| s.bytes);
+            if begun.is_some_and(|begun| begun < SEGMENT_BYTES) {
+                match self.append_to(current, bytes, sync) {
+                    Err(e) if e.kind() != ErrorKind::StorageFull => {
+                        log::error!("a segment of the spool failed, a new one is begun: {e}");
+                    }
+                    done => return done,
+                }
+            }
+        }
+        self.current = None;
+        let new = self.begin()?;
+        match self.append_to(new, bytes, sync) {
+            Ok(done) => {
+                self.current = Some(new);
+                Ok(done)
+            }
+            Err(e) => {
+                // Nothing in it was acknowledged.
+                if let Some(segment) = self.shared.index.lock().segments.remove(&new) {
+                    drop(fs::remove_file(segment.path));
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn append_to(&self, number: u32, bytes: &[u8], sync: bool) -> io::Result<(u32, u64)> {
+        let (file, start) = {
+            let index = self.shared.index.lock();
+            let segment = index.segments.get(&number).ok_or(ErrorKind::NotFound)?;
+            (Arc::clone(&segment.file), segment.bytes)
+        };
+        let put = file.write_all_at(bytes, start);
+        let put = put.and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+        if let Err(e) = put {
+            // Best effort: whoever reads it after a restart should not find what was refused.
+            drop(file.set_len(start));
+            return Err(e);
+        }
+        if let Some(segment) = self.shared.index.lock().segments.get_mut(&number) {
+            segment.bytes = start + bytes.len() as u64;
+        }
+        Ok((number, start))
+    }
+
+    fn begin(&mut self) -> io::Result<u32> {
+        let number = self.next_segment;
+        let path = path_of(&self.shared.folder, number);
+        let file = private().create_new(true).read(true).write(true).open(&path)?;
+        self.next_segment += 1;
+        // The file's name has to be on the disk as well.
+        if let Err(e) = File::open(&self.shared.folder).and_then(|folder| folder.sync_all()) {
+            drop(fs::remove_file(&path));
+            return Err(e);
+        }
+        let segment = Segment { path, file: Arc::new(file), bytes: 0, live: 0, live_bytes: 0 };
+        self.shared.index.lock().segments.insert(number, segment);
+        Ok(number)
+    }
+
+    /// Removes the segments from the oldest on that are drained. A later one stays while an earlier one
+    /// does: it may hold the notes of what was drained from that.
+    fn tidy(&mut self) {
+        loop {
+            let mut index = self.shared.index.lock();
+            let (all, mut gone) = (index.is_empty(), Vec::new());
+            while let Some(oldest) = index.segments.first_entry()
+                && oldest.get().live == 0
+                && (all || Some(*oldest.key()) != self.current)
+            {
+                if Some(*oldest.key()) == self.current {
+                    self.current = None;
+                }
+                gone.push(oldest.remove().path);
+            }
+            let wasted = index.disk_bytes() > 4 * index.live_bytes() + 2 * SEGMENT_BYTES;
+            let oldest = index.segments.first_key_value().map(|(number, _)| *number);
+            let moving = oldest.filter(|oldest| wasted && Some(*oldest) != self.current);
+            let left = moving.map(|oldest| (oldest, index.in_segment(oldest)));
+            drop(index);
+            for path in gone {
+                if let Err(e) = fs::remove_file(&path) {
+                    log::error!("could not remove the drained {}: {e}", path.display());
+                }
+            }
+            let Some((oldest, entries)) = left else { return };
+            if let Err(e) = self.move_on(&entries) {
+                log::error!("could not move what is left of segment {oldest} of the spool: {e}");
+                return;
+            }
+        }
+    }
+
+    /// Copies records to the current segment, so that the one they are in can go.
+    fn move_on(&mut self, entries: &[(RunId, Entry)]) -> io::Result<()> {
+        let (mut bytes, mut moved) = (Vec::new(), Vec::new());
+        for (run, entry) in entries {
+            let offset = as_u32(bytes.len());
+            bytes.extend_from_slice(&self.shared.read_entry(entry)?);
+            moved.push((run, Entry { offset, ..*entry }));
+        }
+        let (segment, start) = self.append(&bytes, true)?;
+        let mut index = self.shared.index.lock();
+        for (run, entry) in moved {
+            index.moved(run, Entry { segment, offset: as_u32(start) + entry.offset, ..entry });
+        }
+        Ok(())
+    }
+}
+
+/// Segments are far smaller than 4 GiB: one commit beyond `SEGMENT_BYTES` at most.
+fn as_u32(number: impl TryInto<u32>) -> u32 {
+    number.try_into().unwrap_or(u32::MAX)
+}
