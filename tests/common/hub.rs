@@ -17,11 +17,14 @@ pub struct Setup {
     pub redis: Option<RedisServer>,
     dir: TempDir,
     variables: Vec<(String, String)>,
+    /// What the hub's command is given to, if not run by itself.
+    wrapper: Vec<String>,
 }
 
 impl Setup {
     pub fn embedded() -> Self {
-        let setup = Self { redis: None, dir: tempfile::tempdir().unwrap(), variables: Vec::new() };
+        let (dir, variables) = (tempfile::tempdir().unwrap(), Vec::new());
+        let setup = Self { redis: None, dir, variables, wrapper: Vec::new() };
         // A busy disk can hold one sync up for seconds; tests of the time limit itself set their own.
         setup.set("PUBLISH__TIMEOUT", "20s")
     }
@@ -51,6 +54,31 @@ impl Setup {
         self.set("DATA_DIR", folder.to_str().unwrap())
     }
 
+    /// Lets hubs started from now on be run by another program, which must end up as the hub's process.
+    pub fn run_by(self, wrapper: &[&str]) -> Self {
+        Self { wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(), ..self }
+    }
+
+    /// Lets the hub's system calls fail or be late as `strace -e inject=` is told, on this file
+    /// alone.
+    pub fn with_bad_disk(self, injections: &[&str], file: &str) -> Self {
+        let mut words = vec!["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", file];
+        for injection in injections {
+            words.extend(["-e", injection]);
+        }
+        self.run_by(&words)
+    }
+
+    /// Gives a folder of the hub's files a disk of its own of so many KiB, which other processes cannot
+    /// see.
+    pub fn with_small_disk(self, folder: &str, kib: u32) -> Self {
+        let path = self.data_dir().join(folder);
+        std::fs::create_dir_all(&path).unwrap();
+        let mount =
+            format!("mount -t tmpfs -o size={kib}k none {} && exec \"$@\"", path.to_str().unwrap());
+        self.run_by(&["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"])
+    }
+
     /// Sets an environment variable of another name.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -62,7 +90,15 @@ impl Setup {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_runhub"));
+        let hub = env!("CARGO_BIN_EXE_runhub");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(hub),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(hub);
+                command
+            }
+        };
         command
             .current_dir(self.dir.path())
             .env_clear()
@@ -211,6 +247,12 @@ impl Hub {
 
     pub fn log(&self) -> String {
         self.log.lock().clone()
+    }
+
+    /// A path as the hub sees it, whatever is mounted where.
+    pub fn path(&self, path: &std::path::Path) -> std::path::PathBuf {
+        let root = format!("/proc/{}/root", self.pid());
+        std::path::Path::new(&root).join(path.strip_prefix("/").unwrap())
     }
 
     pub fn pid(&self) -> u32 {

@@ -2,4 +2,5 @@
 
 mod network;
 mod redis_away;
+mod spool;
 mod under_readers;
