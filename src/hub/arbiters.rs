@@ -1,40 +1,57 @@
-//! The threads that actors run on. A run always lands on the same one.
+//! The threads that actors run on. A run always lands on the same one; the supervisor has one of its own.
+//! A thread that is stuck is left to itself and another takes its place.
 
 use crate::event::RunId;
 use actix::{Arbiter, ArbiterHandle};
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The actors' threads.
 pub(super) struct Arbiters {
-    arbiters: Vec<Arbiter>,
+    /// The last one is the supervisor's.
+    arbiters: Vec<Mutex<Arbiter>>,
 }
 
 impl Arbiters {
-    /// One thread a processor, up to eight.
+    /// One thread a processor, up to eight, and one for the supervisor.
     pub(super) fn start() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { arbiters: (0..processors.clamp(1, 8)).map(|_| Arbiter::new()).collect() }
+        let count = processors.clamp(1, 8) + 1;
+        Self { arbiters: (0..count).map(|_| Mutex::new(Arbiter::new())).collect() }
     }
 
+    /// The threads that runs are spread over.
     pub(super) fn count(&self) -> usize {
-        self.arbiters.len()
+        self.arbiters.len() - 1
+    }
+
+    /// The number of the supervisor's thread, which is the greatest.
+    pub(super) fn supervisors(&self) -> usize {
+        self.arbiters.len() - 1
     }
 
     /// The number of the thread that a run's actors live on.
     pub(super) fn number_of(&self, run: &RunId) -> usize {
-        shard_of(run, self.arbiters.len())
+        shard_of(run, self.count())
     }
 
+    /// The thread of this number.
     pub(super) fn handle(&self, number: usize) -> ArbiterHandle {
-        self.arbiters[number % self.arbiters.len()].handle()
+        self.arbiters[number % self.arbiters.len()].lock().handle()
+    }
+
+    /// Puts another thread in the place of this one, which ends by itself when it can.
+    pub(super) fn replace(&self, number: usize) {
+        let new = Arbiter::new();
+        std::mem::replace(&mut *self.arbiters[number].lock(), new).stop();
     }
 }
 
 impl Drop for Arbiters {
     fn drop(&mut self) {
         for arbiter in &self.arbiters {
-            arbiter.stop();
+            arbiter.lock().stop();
         }
     }
 }

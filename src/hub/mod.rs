@@ -18,6 +18,7 @@ pub mod subscriber;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 mod writer;
 
 pub use mode::{Mode, ModeReport};
@@ -31,7 +32,6 @@ use crate::spool::{Spool, SpoolStatus};
 use crate::store::{
     Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreError, StoreStatus,
 };
-use actix::Addr;
 use arbiters::Arbiters;
 use mode::SharedMode;
 use parking_lot::Mutex;
@@ -39,7 +39,7 @@ use registry::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use supervisor::SupervisorActor;
+use supervisor::{SupervisorActor, SupervisorSlot};
 use writer::Shard;
 
 /// The hub. Clones share it.
@@ -58,7 +58,7 @@ struct Core {
     shards: Vec<Shard>,
     registry: Registry,
     mode: SharedMode,
-    supervisor: Mutex<Option<Addr<SupervisorActor>>>,
+    supervisor: Mutex<SupervisorSlot>,
     open_streams: AtomicUsize,
     /// Whether the store was asked at least once how it is.
     started: AtomicBool,
@@ -75,7 +75,7 @@ impl Hub {
             rules: config.retention.terminal.rules(),
             registry: Registry::default(),
             mode: SharedMode::default(),
-            supervisor: Mutex::new(None),
+            supervisor: Mutex::default(),
             open_streams: AtomicUsize::new(0),
             started: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -86,6 +86,11 @@ impl Hub {
             shards,
         });
         SupervisorActor::start_for(&core);
+        if let Err(e) = watchdog::start(&core) {
+            log::error!(
+                "cannot start the watchdog, so that a stuck actor would not be replaced: {e}"
+            );
+        }
         Self { core }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct RosterState {
     pub(super) subscribers: HashMap<SubscriberKey, Recipient<FromRun>>,
     /// Up to where the run has been broadcast, and the number of the event there.
     pub(super) reached: Option<(EventId, Option<Sequence>)>,
+    /// The actor whose word counts.
+    pub(super) generation: u64,
 }
 
 /// Names one subscriber of this hub.
@@ -102,12 +104,23 @@ impl Registry {
         idle
     }
 
-    /// A run's actor of this generation died.
-    pub(super) fn died(&self, run: &RunId, generation: u64) {
-        if let Some(slot) = self.slots.lock().get_mut(run)
-            && slot.generation == generation
-        {
+    /// A run's actor of this generation died. False if it has a successor already, or was let go.
+    pub(super) fn died(&self, run: &RunId, generation: u64) -> bool {
+        let mut slots = self.slots.lock();
+        let current = slots.get_mut(run).filter(|slot| slot.generation == generation);
+        current.is_some_and(|slot| {
             slot.dead = true;
+            true
+        })
+    }
+
+    /// Starts new actors for all runs on the thread of this number, which was stuck.
+    pub(super) fn replace_stuck(&self, core: &Arc<Core>, number: usize) {
+        let mut slots = self.slots.lock();
+        for (run, slot) in
+            slots.iter_mut().filter(|(run, _)| core.arbiters.number_of(run) == number)
+        {
+            *slot = self.start(core, run, Arc::clone(&slot.roster));
         }
     }
 
@@ -129,6 +142,7 @@ impl Registry {
 
     fn start(&self, core: &Arc<Core>, run: &RunId, roster: Arc<Roster>) -> Slot {
         let generation = self.next.fetch_add(1, Ordering::Relaxed);
+        roster.lock().generation = generation;
         let actor = RunActor::start_for(core, run, generation, Arc::clone(&roster));
         Slot { actor, generation, roster, dead: false }
     }
@@ -159,9 +173,13 @@ impl Registry {
     }
 
     #[cfg(test)]
-    pub(super) fn crash_run(&self, run: &RunId) {
+    pub(super) fn send_run<M>(&self, run: &RunId, message: M)
+    where
+        M: actix::Message<Result = ()> + Send + 'static,
+        RunActor: actix::Handler<M>,
+    {
         if let Some(slot) = self.slots.lock().get(run) {
-            slot.actor.do_send(super::tests::Crash);
+            slot.actor.do_send(message);
         }
     }
 

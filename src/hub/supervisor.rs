@@ -25,9 +25,18 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How often what has expired is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(20);
 
+/// Who supervises.
+#[derive(Default)]
+pub(super) struct SupervisorSlot {
+    pub(super) actor: Option<Addr<SupervisorActor>>,
+    /// Rises with each actor.
+    generation: u64,
+}
+
 /// The actor; see the module.
 pub(super) struct SupervisorActor {
     core: Weak<Core>,
+    generation: u64,
     deaths: HashMap<Component, RestartBudget>,
     /// The next probe, while none is under way.
     next_probe: Option<SpawnHandle>,
@@ -48,25 +57,40 @@ pub(super) enum Component {
 #[rtype(result = "()")]
 pub(super) struct Died(pub(super) Component);
 
+/// Notice: the thread of this number was stuck, and another has its place.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Stuck(pub(super) usize);
+
 /// Notice: a call to the store failed, or did what it was asked.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct StoreSeen(pub(super) Result<(), StoreError>);
 
 impl SupervisorActor {
-    /// Starts the supervisor of a hub, and with it the writers that are not running.
+    /// Starts a supervisor of a hub in place of the one there is, and with it the writers that are not
+    /// running.
     pub(super) fn start_for(core: &Arc<Core>) {
         let (weak, reborn) = (Arc::downgrade(core), Arc::downgrade(core));
+        let mut slot = core.supervisor.lock();
+        slot.generation += 1;
+        let generation = slot.generation;
         let obituary = Obituary::new("SupervisorActor", move || {
             let Some(core) = reborn.upgrade().filter(|core| !core.is_closing()) else {
                 return false;
             };
-            Self::start_for(&core);
-            true
+            // One that was stuck has a successor already.
+            let current = core.supervisor.lock().generation == generation;
+            if current {
+                Self::start_for(&core);
+            }
+            current
         });
-        let supervisor = Self { core: weak, deaths: HashMap::new(), next_probe: None, obituary };
-        let addr = Self::start_in_arbiter(&core.arbiters.handle(0), |_| supervisor);
-        *core.supervisor.lock() = Some(addr);
+        let deaths = HashMap::new();
+        let supervisor = Self { core: weak, generation, deaths, next_probe: None, obituary };
+        let arbiter = core.arbiters.handle(core.arbiters.supervisors());
+        slot.actor = Some(Self::start_in_arbiter(&arbiter, |_| supervisor));
+        drop(slot);
         // Whoever died while nobody supervised was told of in vain, but is marked.
         for shard in &core.shards {
             shard.start_writer(core);
@@ -77,6 +101,10 @@ impl SupervisorActor {
     fn probe(&mut self, ctx: &mut Context<Self>) {
         self.next_probe = None;
         let Some(core) = self.core.upgrade() else { return ctx.stop() };
+        if core.supervisor.lock().generation != self.generation {
+            // It was taken for stuck and was replaced.
+            return ctx.stop();
+        }
         let store = Arc::clone(&core.store);
         let asked = async move {
             let probed = tokio::time::timeout(PROBE_LIMIT, store.probe()).await;
@@ -176,6 +204,19 @@ impl Handler<Died> for SupervisorActor {
     }
 }
 
+impl Handler<Stuck> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, Stuck(number): Stuck, _: &mut Self::Context) {
+        let Some(core) = self.core.upgrade() else { return };
+        for shard in core.shards.iter().filter(|shard| shard.number() == number) {
+            shard.writer_is_stuck();
+            shard.start_writer(&core);
+        }
+        core.registry.replace_stuck(&core, number);
+    }
+}
+
 impl Handler<StoreSeen> for SupervisorActor {
     type Result = ();
 
@@ -196,7 +237,7 @@ impl Core {
         M: Message<Result = ()> + Send + 'static,
         SupervisorActor: Handler<M>,
     {
-        if let Some(supervisor) = &*self.supervisor.lock() {
+        if let Some(supervisor) = &self.supervisor.lock().actor {
             supervisor.do_send(message);
         }
     }
@@ -235,16 +276,17 @@ pub(super) fn obituary_of(core: &Arc<Core>, component: Component, generation: u6
     };
     Obituary::new(name, move || {
         let Some(core) = core.upgrade().filter(|core| !core.is_closing()) else { return false };
-        match &component {
+        // One that was stuck has a successor already.
+        let current = match &component {
             Component::Writer(number) => {
-                if let Some(shard) = core.shards.get(*number) {
-                    shard.writer_died(generation);
-                }
+                core.shards.get(*number).is_some_and(|shard| shard.writer_died(generation))
             }
             Component::Run(run) => core.registry.died(run, generation),
+        };
+        if current {
+            core.tell_supervisor(Died(component));
         }
-        core.tell_supervisor(Died(component));
-        true
+        current
     })
 }
 
@@ -254,5 +296,14 @@ impl Handler<super::tests::Crash> for SupervisorActor {
 
     fn handle(&mut self, _: super::tests::Crash, _: &mut Self::Context) {
         panic!("a test crashes the supervisor");
+    }
+}
+
+#[cfg(test)]
+impl Handler<super::tests::Stall> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, stall: super::tests::Stall, _: &mut Self::Context) {
+        stall.wait();
     }
 }

@@ -9,13 +9,29 @@ use crate::store::memory::MemoryStore;
 use crate::store::{RangeRequest, StoreRules};
 use actix::Message;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Makes an actor panic.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Crash;
+
+/// Makes an actor stuck until the other end of the channel is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Stall(mpsc::Receiver<()>);
+
+impl Stall {
+    fn new() -> (Self, mpsc::Sender<()>) {
+        let (release, stalled) = mpsc::channel();
+        (Self(stalled), release)
+    }
+
+    pub(super) fn wait(self) {
+        let _ = self.0.recv();
+    }
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -80,7 +96,7 @@ fn a_writer_that_dies_loses_and_doubles_nothing() {
         let mut stream = subscribe(&hub).await;
         for number in 0..120 {
             if number % 30 == 5 {
-                hub.core.writer(&run_id()).crash_writer();
+                hub.core.writer(&run_id()).send_writer(Crash);
             }
             publish(&hub, number).await;
         }
@@ -95,7 +111,7 @@ fn a_run_actor_that_dies_is_replaced_and_its_readers_go_on() {
         let (mut first, mut second) = (subscribe(&hub).await, subscribe(&hub).await);
         for number in 0..120 {
             if number % 20 == 10 {
-                hub.core.registry.crash_run(&run_id());
+                hub.core.registry.send_run(&run_id(), Crash);
             }
             publish(&hub, number).await;
         }
@@ -133,15 +149,58 @@ fn a_supervisor_that_dies_is_replaced_and_supervises() {
     in_system(async |hub| {
         let mut stream = subscribe(&hub).await;
         publish(&hub, 0).await;
-        let before = hub.core.supervisor.lock().clone().unwrap();
+        let current = || hub.core.supervisor.lock().actor.clone().unwrap();
+        let before = current();
         before.do_send(Crash);
-        while before.connected() || !hub.core.supervisor.lock().as_ref().unwrap().connected() {
+        while before.connected() || !current().connected() {
             tokio::task::yield_now().await;
         }
-        hub.core.writer(&run_id()).crash_writer();
-        hub.core.registry.crash_run(&run_id());
+        hub.core.writer(&run_id()).send_writer(Crash);
+        hub.core.registry.send_run(&run_id(), Crash);
         publish(&hub, 1).await;
         assert_eq!(numbers(&mut stream, 2).await, [0, 1]);
+    });
+}
+
+#[test]
+fn actors_that_are_stuck_are_replaced_and_their_readers_go_on() {
+    in_system(async |hub| {
+        let mut stream = subscribe(&hub).await;
+        publish(&hub, 0).await;
+        let (stall, release_writer) = Stall::new();
+        hub.core.writer(&run_id()).send_writer(stall);
+        publish(&hub, 1).await;
+        assert_eq!(numbers(&mut stream, 2).await, [0, 1]);
+        let (stall, release_run) = Stall::new();
+        hub.core.registry.send_run(&run_id(), stall);
+        publish(&hub, 2).await;
+        assert_eq!(numbers(&mut stream, 1).await, [2]);
+        // Only now may those that were stuck go on, and find that they are no longer needed.
+        drop((release_writer, release_run));
+        for number in 3..60 {
+            publish(&hub, number).await;
+        }
+        assert_eq!(numbers(&mut stream, 57).await, (3..60).collect::<Vec<_>>());
+        assert_eq!(stored(&hub).await, (1..=60).zip(0..).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_supervisor_that_is_stuck_is_replaced_and_supervises() {
+    in_system(async |hub| {
+        let mut stream = subscribe(&hub).await;
+        publish(&hub, 0).await;
+        let before = hub.core.supervisor.lock().actor.clone().unwrap();
+        let (stall, release) = Stall::new();
+        before.do_send(stall);
+        hub.core.writer(&run_id()).send_writer(Crash);
+        hub.core.registry.send_run(&run_id(), Crash);
+        publish(&hub, 1).await;
+        assert_eq!(numbers(&mut stream, 2).await, [0, 1]);
+        drop(release);
+        publish(&hub, 2).await;
+        assert_eq!(numbers(&mut stream, 1).await, [2]);
+        assert_ne!(hub.core.supervisor.lock().actor.as_ref(), Some(&before));
     });
 }
 

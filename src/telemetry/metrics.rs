@@ -22,6 +22,7 @@ const SPOOL_BYTES: &str = "runhub_spool_bytes";
 const SPOOL_DAMAGED: &str = "runhub_spool_damaged_total";
 const DRAINED: &str = "runhub_spool_drained_events_total";
 const MODE: &str = "runhub_mode";
+const STUCK: &str = "runhub_stuck_threads_total";
 const PANICS: &str = "runhub_actor_panics_total";
 const RESPONSES: &str = "runhub_http_responses_total";
 
@@ -63,6 +64,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!(SPOOL_DAMAGED, "Places of the spool that were found damaged.");
     describe_counter!(DRAINED, "Events that reached the store from the spool.");
     describe_gauge!(MODE, "1 for the mode the hub is in, 0 for the others.");
+    describe_counter!(STUCK, "Threads of actors that were stuck and were replaced.");
     describe_counter!(PANICS, "Panics of actors, by actor.");
     describe_counter!(RESPONSES, "HTTP responses, by status class.");
     gauge!(SUBSCRIBERS).set(0.0);
@@ -145,6 +147,11 @@ pub fn mode(current: &'static str) {
 /// The hub ended a stream.
 pub fn stream_closed(reason: &'static str) {
     counter!(CUT, "reason" => reason).increment(1);
+}
+
+/// A thread of actors was stuck.
+pub fn stuck() {
+    counter!(STUCK).increment(1);
 }
 
 /// An actor panicked.

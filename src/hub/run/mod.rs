@@ -130,7 +130,11 @@ impl Handler<Attach> for RunActor {
 impl Handler<Moved> for RunActor {
     type Result = ();
 
-    fn handle(&mut self, moved: Moved, _: &mut Self::Context) {
+    fn handle(&mut self, moved: Moved, ctx: &mut Self::Context) {
+        if self.roster.lock().generation != self.generation {
+            // It was taken for stuck and was replaced.
+            return ctx.stop();
+        }
         match moved {
             Moved::Events { batch, gap, last } => {
                 if gap.is_some() {
@@ -175,5 +179,14 @@ impl Handler<crate::hub::tests::Crash> for RunActor {
 
     fn handle(&mut self, _: crate::hub::tests::Crash, _: &mut Self::Context) {
         panic!("a test crashes the run's actor");
+    }
+}
+
+#[cfg(test)]
+impl Handler<crate::hub::tests::Stall> for RunActor {
+    type Result = ();
+
+    fn handle(&mut self, stall: crate::hub::tests::Stall, _: &mut Self::Context) {
+        stall.wait();
     }
 }

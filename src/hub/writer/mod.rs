@@ -173,12 +173,24 @@ impl Shard {
         slot.actor = Some(WriterActor::start_in_arbiter(&arbiter, |_| actor));
     }
 
-    /// The writer of this generation died.
-    pub(super) fn writer_died(&self, generation: u64) {
+    /// The writer of this generation died. False if it has a successor already.
+    pub(super) fn writer_died(&self, generation: u64) -> bool {
         let mut slot = self.writer.lock();
-        if slot.generation == generation {
+        let current = slot.generation == generation;
+        if current {
             slot.actor = None;
         }
+        current
+    }
+
+    /// The writer is stuck: whatever it still does counts no more.
+    pub(super) fn writer_is_stuck(&self) {
+        self.writer.lock().actor = None;
+    }
+
+    /// The shard's number, which is its thread's.
+    pub(super) fn number(&self) -> usize {
+        self.number
     }
 
     fn generation(&self) -> u64 {
@@ -186,9 +198,13 @@ impl Shard {
     }
 
     #[cfg(test)]
-    pub(super) fn crash_writer(&self) {
+    pub(super) fn send_writer<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        WriterActor: Handler<M>,
+    {
         if let Some(writer) = &self.writer.lock().actor {
-            writer.do_send(crate::hub::tests::Crash);
+            writer.do_send(message);
         }
     }
 }
@@ -325,5 +341,14 @@ impl Handler<crate::hub::tests::Crash> for WriterActor {
 
     fn handle(&mut self, _: crate::hub::tests::Crash, _: &mut Self::Context) {
         panic!("a test crashes the writer");
+    }
+}
+
+#[cfg(test)]
+impl Handler<crate::hub::tests::Stall> for WriterActor {
+    type Result = ();
+
+    fn handle(&mut self, stall: crate::hub::tests::Stall, _: &mut Self::Context) {
+        stall.wait();
     }
 }

@@ -27,6 +27,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use worker::Command;
 
+/// How long a call may take. A disk that stalls holds up the thread, not whoever asks it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
 /// The data folder cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -98,7 +101,10 @@ impl EmbeddedStore {
         let gone = || StoreError::NoAnswer { reason: "the store's thread has ended".to_owned() };
         let sent = self.handle.commands.lock().as_ref().map(|c| c.send(command(reply)));
         match sent {
-            Some(Ok(())) => answer.await.unwrap_or_else(|_| Err(gone())),
+            Some(Ok(())) => match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+                Ok(answer) => answer.unwrap_or_else(|_| Err(gone())),
+                Err(_) => Err(StoreError::NoAnswer { reason: "its disk does not answer".to_owned() }),
+            },
             _ => Err(gone()),
         }
     }

@@ -27,9 +27,9 @@ use tokio::time::Instant;
 /// Runs on one connection before another one is opened.
 const RUNS_A_READER: usize = 64;
 /// How long one `XREAD` waits.
-const BLOCK: Duration = Duration::from_millis(1500);
+const BLOCK: Duration = Duration::from_millis(1000);
 /// How much longer than that its reply may take.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE: Duration = Duration::from_millis(1200);
 /// How often the streams' heads are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// Events read of one run at a time.
