@@ -123,6 +123,26 @@ impl RedisServer {
         }
     }
 
+    /// Starts the server again on its port and files, and does not wait until it serves.
+    pub fn start_again_unready(&mut self) {
+        self.kill();
+        self.spawn();
+    }
+
+    /// The folder of its files, and where it works.
+    pub fn folder(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Runs a command that may be refused.
+    pub fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query(&mut self.client().get_connection()?)
+    }
+
     /// Starts the server again on its port and files.
     pub fn start_again(&mut self) {
         until("redis-server starts again", || {

@@ -3,5 +3,6 @@
 mod embedded_disk;
 mod network;
 mod redis_away;
+mod redis_limits;
 mod spool;
 mod under_readers;

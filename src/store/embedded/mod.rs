@@ -103,7 +103,9 @@ impl EmbeddedStore {
         match sent {
             Some(Ok(())) => match tokio::time::timeout(ANSWER_LIMIT, answer).await {
                 Ok(answer) => answer.unwrap_or_else(|_| Err(gone())),
-                Err(_) => Err(StoreError::NoAnswer { reason: "its disk does not answer".to_owned() }),
+                Err(_) => {
+                    Err(StoreError::NoAnswer { reason: "its disk does not answer".to_owned() })
+                }
             },
             _ => Err(gone()),
         }

@@ -1,0 +1,165 @@
+//! Redis answers, but not as it should: it is loading, busy with a script, has too many clients, cannot
+//! save, or forgot its last second.
+
+use crate::common::wait::PATIENCE;
+use crate::common::{Hub, RedisServer, Setup, until};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn event(number: u64) -> Value {
+    json!({ "type": "llm.stream", "data": { "n": number } })
+}
+
+fn setup(options: &[&str]) -> Setup {
+    Setup::on(RedisServer::with(options)).set("PUBLISH__TIMEOUT", "1s")
+}
+
+#[track_caller]
+fn spools_in_time(hub: &Hub, number: u64) {
+    let began = Instant::now();
+    hub.publish_spooled("r", &event(number));
+    assert!(began.elapsed() < Duration::from_secs(3), "a publish waited {:?}", began.elapsed());
+}
+
+fn holds_all(hub: &Hub, last: u64) {
+    hub.until_mode("normal");
+    let history = hub.history("r");
+    let numbers: Vec<_> = history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
+    let sequences: Vec<_> = history.iter().map(|e| e["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, numbers);
+}
+
+#[test]
+fn redis_is_loading() {
+    let mut setup = setup(&["--key-load-delay", "500"]);
+    let mut connection = setup.redis_server().connection();
+    let mut pipeline = redis::pipe();
+    for n in 0..4000 {
+        pipeline.cmd("SET").arg(format!("other:{n}")).arg(n).ignore();
+    }
+    let () = pipeline.query(&mut connection).unwrap();
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish("r", &event(1));
+    assert_eq!(stream.sequences(1), [1]);
+    let () = setup.redis_server().command(&["SAVE"]);
+    setup.redis.as_mut().unwrap().start_again_unready();
+    let loading = until("redis says that it is loading", || {
+        setup.redis_server().try_command(&["GET", "x"]).err()
+    });
+    spools_in_time(&hub, 2);
+    assert!(loading.to_string().to_lowercase().contains("loading") || loading.is_io_error());
+    holds_all(&hub, 2);
+    assert_eq!(stream.sequences(1), [2]);
+}
+
+#[test]
+fn redis_is_busy_with_a_script() {
+    let setup = setup(&["--busy-reply-threshold", "50"]);
+    let hub = setup.hub();
+    hub.publish("r", &event(1));
+    let mut busy = setup.redis_server().connection();
+    busy.set_read_timeout(Some(PATIENCE)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut busy).unwrap_err()
+        });
+        until("redis is busy", || {
+            let refused = setup.redis_server().try_command(&["GET", "x"]).err()?;
+            (refused.code() == Some("BUSY")).then_some(())
+        });
+        spools_in_time(&hub, 2);
+        hub.until_mode("degraded");
+        spools_in_time(&hub, 3);
+        let () = setup.redis_server().command(&["SCRIPT", "KILL"]);
+    });
+    holds_all(&hub, 3);
+}
+
+#[test]
+fn redis_has_no_room_for_another_connection() {
+    let setup = setup(&[]);
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish("r", &event(1));
+    assert_eq!(stream.sequences(1), [1]);
+    let redis = setup.redis_server();
+    let mut admin = redis.connection();
+    let mut others: Vec<redis::Connection> = (0..3).map(|_| redis.connection()).collect();
+    let () = redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(4).query(&mut admin).unwrap();
+    // Whoever is not among these four is out.
+    let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut admin).unwrap();
+    let mine: Vec<i64> = std::iter::once(&mut admin)
+        .chain(&mut others)
+        .map(|c| redis::cmd("CLIENT").arg("ID").query(c).unwrap())
+        .collect();
+    let ids = clients.lines().filter_map(|line| line.split(' ').next()?.strip_prefix("id="));
+    for id in ids.map(|id| id.parse::<i64>().unwrap()).filter(|id| !mine.contains(id)) {
+        let _: i64 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).query(&mut admin).unwrap();
+    }
+    spools_in_time(&hub, 2);
+    hub.until_mode("degraded");
+    spools_in_time(&hub, 3);
+    let () =
+        redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(10_000).query(&mut admin).unwrap();
+    holds_all(&hub, 3);
+    assert_eq!(stream.sequences(2), [2, 3]);
+    drop(others);
+    // One for writes, one for reads, one that waits for what is new, and this one.
+    until("no connection too many is left", || {
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(&mut admin).unwrap();
+        (clients.lines().count() <= 4).then_some(())
+    });
+}
+
+#[test]
+fn redis_cannot_save_and_refuses_writes() {
+    let setup = setup(&["--enable-protected-configs", "local", "--save", "3600 1"]);
+    let hub = setup.hub();
+    hub.publish("r", &event(1));
+    let redis = setup.redis_server();
+    let nowhere = redis.folder().join("nowhere");
+    std::fs::create_dir(&nowhere).unwrap();
+    let () = redis.command(&["CONFIG", "SET", "dir", nowhere.to_str().unwrap()]);
+    std::fs::remove_dir(&nowhere).unwrap();
+    let () = redis.command(&["BGSAVE"]);
+    until("redis refuses writes", || {
+        let refused = redis.try_command(&["SET", "x", "1"]).err()?;
+        (refused.code() == Some("MISCONF")).then_some(())
+    });
+    spools_in_time(&hub, 2);
+    hub.until_mode("degraded");
+    assert_eq!(hub.history("r").len(), 1, "what is there can be read");
+    spools_in_time(&hub, 3);
+    let () = redis.command(&["CONFIG", "SET", "dir", redis.folder().to_str().unwrap()]);
+    let () = redis.command(&["BGSAVE"]);
+    holds_all(&hub, 3);
+}
+
+#[test]
+fn redis_that_sleeps_in_a_loop_is_slow_and_no_more() {
+    let setup = setup(&["--enable-debug-command", "local"]);
+    let hub = setup.hub();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut changes = Vec::new();
+    std::thread::scope(|scope| {
+        let (setup, stop) = (&setup, &stop);
+        scope.spawn(move || {
+            let began = Instant::now();
+            while !stop.load(std::sync::atomic::Ordering::Acquire) && began.elapsed() < PATIENCE {
+                let () = setup.redis_server().command(&["DEBUG", "SLEEP", "0.2"]);
+            }
+        });
+        for n in 1..=15 {
+            hub.publish("r", &event(n));
+            let mode = hub.mode();
+            if changes.last() != Some(&mode) {
+                changes.push(mode);
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Release);
+    });
+    assert_eq!(changes, ["normal"]);
+    holds_all(&hub, 15);
+}
