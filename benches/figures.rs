@@ -22,12 +22,15 @@ fn main() {
             "## {}",
             if redis { "Redis, append-only file, everysec" } else { "embedded store, sync always" }
         );
-        let bench = Bench::start(redis);
+        let mut bench = Bench::start(redis);
         bench.latency();
         bench.history();
         bench.resume();
         bench.kept();
         bench.throughput();
+        if redis {
+            bench.outage();
+        }
         if !quick {
             bench.stalled_reader();
         }
@@ -37,19 +40,26 @@ fn main() {
 
 struct Bench {
     hub: Child,
-    redis: Option<Child>,
+    redis: Option<(Child, String)>,
     port: u16,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     start: Instant,
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        for child in [Some(&mut self.hub), self.redis.as_mut()].into_iter().flatten() {
+        let redis = self.redis.as_mut().map(|(child, _)| child);
+        for child in [Some(&mut self.hub), redis].into_iter().flatten() {
             drop(child.kill());
             drop(child.wait());
         }
     }
+}
+
+fn start_redis(port: &str, folder: &std::path::Path) -> Child {
+    let mut redis = Command::new("redis-server");
+    redis.args(["--port", port, "--save", "", "--appendonly", "yes", "--dir"]).arg(folder);
+    redis.stdout(Stdio::null()).spawn().expect("redis-server; tests/run installs it")
 }
 
 fn free_port() -> u16 {
@@ -63,18 +73,14 @@ impl Bench {
         let redis = with_redis.then(|| {
             let port = free_port().to_string();
             command.env("REDIS_URL", format!("redis://127.0.0.1:{port}/0"));
-            let mut redis = Command::new("redis-server");
-            redis
-                .args(["--port", &port, "--save", "", "--appendonly", "yes", "--dir"])
-                .arg(dir.path());
-            redis.stdout(Stdio::null()).spawn().expect("redis-server; tests/run installs it")
+            (start_redis(&port, dir.path()), port)
         });
         let port = free_port();
         command.current_dir(dir.path()).args(["serve", "--bind", &format!("127.0.0.1:{port}")]);
         command.env("RUNHUB_DATA_DIR", dir.path().join("data")).stderr(Stdio::null());
         let began = Instant::now();
         let hub = command.spawn().unwrap();
-        let bench = Self { hub, redis, port, _dir: dir, start: began };
+        let bench = Self { hub, redis, port, dir, start: began };
         while !bench.is_ready() {
             assert!(began.elapsed() < Duration::from_secs(20), "the hub does not start");
             std::thread::sleep(Duration::from_millis(2));
@@ -84,6 +90,10 @@ impl Bench {
     }
 
     fn is_ready(&self) -> bool {
+        self.mode_is("normal")
+    }
+
+    fn mode_is(&self, mode: &str) -> bool {
         let Ok(mut connection) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
         drop(
             connection
@@ -92,7 +102,16 @@ impl Bench {
         let mut answer = String::new();
         connection.read_to_string(&mut answer).is_ok()
             && answer.starts_with("HTTP/1.1 200")
-            && answer.contains(r#""mode":"normal""#)
+            && answer.contains(&format!(r#""mode":"{mode}""#))
+    }
+
+    /// Polls until the hub is in this mode; gives how long that took since `from`.
+    fn until_mode(&self, mode: &str, from: Instant) -> Duration {
+        while !self.mode_is(mode) {
+            assert!(from.elapsed() < Duration::from_secs(120), "the mode never is {mode}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        from.elapsed()
     }
 
     fn now_ns(&self) -> u64 {
@@ -243,6 +262,76 @@ impl Bench {
         println!(
             "batches of 100 on 8 connections: {:.0} events/s",
             f64::from(total) / began.elapsed().as_secs_f64()
+        );
+    }
+
+    /// Redis is killed, 100,000 events are published meanwhile, and it comes back.
+    fn outage(&mut self) {
+        const EVENTS: usize = 100_000;
+        const CONNECTIONS: usize = 4;
+        // The reader of what is drained, on a run of its own.
+        let mut publisher = Publisher::connect(self.port);
+        publisher.publish("o0", &self.batch(100));
+        let before = self.memory();
+        if let Some((redis, _)) = &mut self.redis {
+            redis.kill().unwrap();
+            redis.wait().unwrap();
+        }
+        let began = Instant::now();
+        publisher.publish("o0", &self.batch(1));
+        let first = began.elapsed();
+        let degraded = self.until_mode("degraded", began);
+        let began = Instant::now();
+        let this = &*self;
+        let slowest = std::thread::scope(|scope| {
+            let load = |n| {
+                move || {
+                    let (mut publisher, body) = (Publisher::connect(this.port), this.batch(100));
+                    let mut slowest = Duration::ZERO;
+                    for _ in 0..EVENTS / CONNECTIONS / 100 {
+                        let began = Instant::now();
+                        publisher.publish(&format!("o{n}"), &body);
+                        slowest = slowest.max(began.elapsed());
+                    }
+                    slowest
+                }
+            };
+            let loads: Vec<_> = (0..CONNECTIONS).map(|n| scope.spawn(load(n))).collect();
+            loads.into_iter().map(|load| load.join().unwrap()).max().unwrap()
+        });
+        let taken = EVENTS as f64 / began.elapsed().as_secs_f64();
+        let during = self.memory();
+        let ready = publisher.request("GET", "/health/ready", "");
+        let waiting = number(&ready, "\"events\":");
+        if let Some((redis, port)) = &mut self.redis {
+            *redis = start_redis(port, self.dir.path());
+        }
+        let back = Instant::now();
+        let recovering = self.until_mode("recovering", back);
+        let began = Instant::now();
+        // Others are served meanwhile; how long does one of their publishes take?
+        let mut live = Duration::ZERO;
+        while !self.mode_is("normal") {
+            let began = Instant::now();
+            publisher.publish("live", &self.batch(1));
+            live = live.max(began.elapsed());
+        }
+        let drained = began.elapsed();
+        println!(
+            "Redis killed: first publish after it answered in {:.0} ms, degraded after {:.0} ms; {taken:.0} events/s \
+             spooled in batches of 100 on 4 connections, slowest publish {:.0} ms; with {waiting} events waiting \
+             the hub went from {before:.0} to {during:.0} MB",
+            first.as_secs_f64() * 1e3,
+            degraded.as_secs_f64() * 1e3,
+            slowest.as_secs_f64() * 1e3,
+        );
+        println!(
+            "Redis back: recovering after {:.0} ms, normal {:.0} ms later: {:.0} events/s drained; the slowest \
+             publish to another run meanwhile took {:.0} ms",
+            recovering.as_secs_f64() * 1e3,
+            drained.as_secs_f64() * 1e3,
+            waiting as f64 / drained.as_secs_f64(),
+            live.as_secs_f64() * 1e3,
         );
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 
 /// Pauses between dials: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A connection that heals itself. Clones share it.
 #[derive(Clone)]
