@@ -7,4 +7,5 @@ mod common;
 mod conformance;
 mod contract;
 mod faults;
+mod history;
 mod promises;
