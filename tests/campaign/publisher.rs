@@ -21,6 +21,7 @@ const PACE: std::ops::Range<u64> = 10..50;
 
 /// Publishes until told to stop.
 pub fn publish(shared: &Shared, number: usize, seed: u64) {
+    let _leaver = Leaver(shared);
     let random = StdRng::seed_from_u64(seed);
     let (name, wire) = (format!("p{number}"), Wire::to(shared.port, PATIENCE));
     let mut publisher = Publisher { shared, name, wire, random };
@@ -29,7 +30,15 @@ pub fn publish(shared: &Shared, number: usize, seed: u64) {
         publisher.bring(&op);
         std::thread::sleep(Duration::from_millis(publisher.random.random_range(PACE)));
     }
-    shared.publishing.fetch_sub(1, Ordering::AcqRel);
+}
+
+/// Says that the publisher has ended, in a panic too: others wait for it.
+struct Leaver<'a>(&'a Shared);
+
+impl Drop for Leaver<'_> {
+    fn drop(&mut self) {
+        self.0.publishing.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 struct Publisher<'a> {

@@ -29,7 +29,7 @@ fn write(text: &mut String, plan: &Plan, records: &[Record], report: &Report) ->
     writeln!(text, "seed {}, {}, {seconds:.1} s", plan.seed, plan.store.name())?;
     writeln!(
         text,
-        "{} publishes of {} events, {} in doubt; {} stored events read at the end",
+        "{} publishes of {} events, {} publishes in doubt; {} events there at the end",
         counts.ops, counts.events, counts.in_doubt, counts.stored
     )?;
     let attempts: Vec<String> =

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Kind};
 use super::index::Index;
-use super::record::{Outcome, Record, What};
+use super::record::{Log, Outcome, Record, What};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Counts {
     pub received: usize,
     pub connections: usize,
     pub gaps: usize,
-    /// Events in the histories at the end.
+    /// Events that the hub has at the end.
     pub stored: usize,
     /// Publishes of which an attempt was unknown or spooled.
     pub in_doubt: usize,
@@ -64,10 +64,11 @@ impl Report {
 
 impl Counts {
     pub(super) fn of(index: &Index, records: &[Record]) -> Self {
+        let of_the_hub = index.logs.iter().filter(|((log, _), _)| *log == Log::Hub);
         let mut counts = Self {
             ops: index.ops.len(),
             events: index.ops.values().map(|op| op.events.len()).sum(),
-            stored: index.logs.values().map(Vec::len).sum(),
+            stored: of_the_hub.map(|(_, entries)| entries.len()).sum(),
             in_doubt: index.ops.values().filter(|op| op.was_in_doubt()).count(),
             ..Self::default()
         };
