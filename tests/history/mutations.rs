@@ -1,6 +1,7 @@
 //! The checker is checked: a faultless history is clean, and each way of spoiling it is found as what it is
 //! and as nothing else.
 
+use super::finding::Finding;
 use super::record::{EventId, Log, Outcome, Place, Record, Sent, What};
 use super::synthetic::{history, run_name, subscriber_name};
 use super::{Bounds, Kind, Recorder, Verdict, check, read};
@@ -14,17 +15,25 @@ const SEEDS: u64 = 25;
 
 type Mutation = fn(&mut Vec<Record>, &mut StdRng);
 
-/// Spoils histories of many seeds, and expects findings of this kind alone.
+/// Spoils histories of many seeds, and expects to find just this: the variant by name, since several may
+/// be of a kind and the tests are to miss each.
+macro_rules! finds {
+    ($variant:ident, $mutation:expr) => {
+        finds(|finding| matches!(finding, Finding::$variant { .. }), $mutation)
+    };
+}
+
 #[track_caller]
-fn finds(kind: Kind, mutation: Mutation) {
+fn finds(wanted: fn(&Finding) -> bool, mutation: Mutation) {
     for seed in 0..SEEDS {
         let mut records = history(seed);
         let before = records.clone();
         mutation(&mut records, &mut StdRng::seed_from_u64(seed));
         assert_ne!(records, before, "seed {seed}: the mutation has changed nothing");
         let report = check(&records, &BOUNDS);
-        let (found, wanted) = (report.kinds(), BTreeSet::from([kind]));
-        assert_eq!(found, wanted, "seed {seed}: {:?}", report.findings);
+        let found = report.findings.iter().any(wanted);
+        assert!(found, "seed {seed}: the findings are {:?}", report.findings);
+        assert_eq!(report.kinds().len(), 1, "seed {seed}: {:?}", report.findings);
         assert_eq!(report.verdict(), Verdict::Findings);
     }
 }
@@ -91,6 +100,23 @@ fn is_promised(what: &What) -> bool {
 
 fn is_there(records: &[Record], sent: &Sent) -> bool {
     records.iter().any(|r| matches!(&r.what, What::Final { key, .. } if *key == sent.key))
+}
+
+/// Whether the event is at the beginning or the end of its run.
+fn is_at_an_edge(records: &[Record], sent: &Sent) -> bool {
+    (0..super::synthetic::RUNS).any(|run| {
+        let mut keys = records.iter().filter_map(|record| match &record.what {
+            What::Final { log: Log::Hub, run: of, key, .. } if *of == run_name(run) => Some(key),
+            _ => None,
+        });
+        keys.next() == Some(&sent.key) || keys.next_back() == Some(&sent.key)
+    })
+}
+
+fn is_sent_again(records: &[Record], sent: &Sent) -> bool {
+    records.iter().any(|record| {
+        matches!(&record.what, What::Invoked { attempt: 2, events, .. } if events.contains(sent))
+    })
 }
 
 /// Puts an event behind the end of a run, for everybody.
@@ -183,7 +209,7 @@ fn without_a_fault_or_a_doubt_it_is_void() {
 
 #[test]
 fn an_acknowledged_event_that_is_gone_is_lost() {
-    finds(Kind::Lost, |records, random| {
+    finds!(Lost, |records, random| {
         let (_, _, events) = op_that(records, random, |end, _| is_promised(end));
         records.retain(|r| !matches!(&r.what, What::Final { key, .. } if *key == events[0].key));
     });
@@ -191,7 +217,7 @@ fn an_acknowledged_event_that_is_gone_is_lost() {
 
 #[test]
 fn a_spooled_event_that_nobody_ever_saw_is_lost() {
-    finds(Kind::Lost, |records, random| {
+    finds!(Lost, |records, random| {
         let spooled = |end: &What| matches!(end, What::Answered { outcome: Outcome::Spooled, .. });
         let (_, _, events) = op_that(records, random, |end, _| spooled(end));
         records.retain_mut(|r| event(&mut r.what).is_none_or(|(_, key, ..)| *key != events[0].key));
@@ -200,11 +226,12 @@ fn a_spooled_event_that_nobody_ever_saw_is_lost() {
 
 #[test]
 fn an_event_that_was_delivered_and_is_gone_is_lost() {
-    finds(Kind::Lost, |records, random| {
+    finds!(Lost, |records, random| {
         let all = records.clone();
         let (_, _, events) = op_that(records, random, |end, events| {
             matches!(end, What::Unknown { .. }) && is_there(&all, &events[0])
         });
+        // Their subscribers still tell of them.
         let gone = |key: &String| events.iter().any(|sent| sent.key == *key);
         records.retain(|r| !matches!(&r.what, What::Final { key, .. } if gone(key)));
     });
@@ -212,7 +239,7 @@ fn an_event_that_was_delivered_and_is_gone_is_lost() {
 
 #[test]
 fn an_event_that_only_the_store_lacks_is_lost() {
-    finds(Kind::Lost, |records, random| {
+    finds!(Lost, |records, random| {
         let (_, _, events) = op_that(records, random, |end, _| is_promised(end));
         records.retain(|r| {
             !matches!(&r.what, What::Final { log: Log::Store, key, .. } if *key == events[0].key)
@@ -221,8 +248,25 @@ fn an_event_that_only_the_store_lacks_is_lost() {
 }
 
 #[test]
+fn a_number_that_nobody_has_is_lost() {
+    finds!(Hole, |records, random| {
+        let all = records.clone();
+        let (_, _, events) = op_that(records, random, |end, events| {
+            matches!(end, What::Unknown { .. })
+                && is_there(&all, &events[0])
+                && !events.iter().any(|sent| is_at_an_edge(&all, sent))
+                && !is_sent_again(&all, &events[0])
+        });
+        records.retain_mut(|record| {
+            let key = event(&mut record.what).map(|(_, key, ..)| key.clone());
+            key.is_none_or(|key| !events.iter().any(|sent| sent.key == key))
+        });
+    });
+}
+
+#[test]
 fn an_event_that_is_stored_twice_is_doubled() {
-    finds(Kind::Doubled, |records, random| {
+    finds!(StoredTwice, |records, random| {
         let (_, run, events) = op_that(records, random, |end, _| is_promised(end));
         append(records, &run, &events[0]);
     });
@@ -230,12 +274,12 @@ fn an_event_that_is_stored_twice_is_doubled() {
 
 #[test]
 fn an_event_that_comes_twice_is_doubled() {
-    finds(Kind::Doubled, |records, random| {
+    finds!(DeliveredTwice, |records, random| {
         let at = one_of(random, &positions(records, |what| is_received_by(what, 1, 0)));
         records.insert(at, records[at].clone());
     });
     // Much later, as behind a reconnect that went back too far.
-    finds(Kind::Doubled, |records, random| {
+    finds!(DeliveredTwice, |records, random| {
         let at = one_of(random, &positions(records, |what| is_received_by(what, 1, 0)));
         records.push(records[at].clone());
     });
@@ -243,7 +287,7 @@ fn an_event_that_comes_twice_is_doubled() {
 
 #[test]
 fn a_reset_that_was_none_is_doubled() {
-    finds(Kind::Doubled, |records, random| {
+    finds!(DeliveredTwice, |records, random| {
         let received = positions(records, |what| is_received_by(what, 2, 1));
         let upto = random.random_range(1..received.len());
         let had: Vec<Record> = received[..upto].iter().map(|at| records[*at].clone()).collect();
@@ -257,11 +301,11 @@ fn a_reset_that_was_none_is_doubled() {
 
 #[test]
 fn an_event_that_nobody_sent_is_a_phantom() {
-    finds(Kind::Phantom, |records, _| {
+    finds!(Phantom, |records, _| {
         let sent = Sent { key: "nobody-1".to_owned(), content: "out of nothing".to_owned() };
         append(records, &run_name(0), &sent);
     });
-    finds(Kind::Phantom, |records, random| {
+    finds!(Phantom, |records, random| {
         let at = one_of(random, &positions(records, |what| is_received_by(what, 0, 0)));
         let mut copy = records[at].clone();
         let (_, key, place, _) = event(&mut copy.what).unwrap();
@@ -273,7 +317,7 @@ fn an_event_that_nobody_sent_is_a_phantom() {
 
 #[test]
 fn an_event_of_another_run_is_a_phantom() {
-    finds(Kind::Phantom, |records, random| {
+    finds!(Phantom, |records, random| {
         let (_, run, events) = op_that(records, random, |end, _| is_promised(end));
         let other = if run == run_name(0) { run_name(1) } else { run_name(0) };
         append(records, &other, &events[0]);
@@ -282,7 +326,7 @@ fn an_event_of_another_run_is_a_phantom() {
 
 #[test]
 fn a_log_that_goes_back_is_reordered() {
-    finds(Kind::Reordered, |records, random| {
+    finds!(Backwards, |records, random| {
         let lines = positions(records, |what| {
             is_final(what, Log::Hub)
                 && matches!(what, What::Final { run, .. } if *run == run_name(0))
@@ -294,7 +338,7 @@ fn a_log_that_goes_back_is_reordered() {
 
 #[test]
 fn a_stream_that_goes_back_is_reordered() {
-    finds(Kind::Reordered, |records, random| {
+    finds!(Backwards, |records, random| {
         let received = positions(records, |what| is_received_by(what, 0, 1));
         let at = random.random_range(0..received.len() - 1);
         records.swap(received[at], received[at + 1]);
@@ -316,7 +360,7 @@ fn exchange_events(records: &mut [Record], a: usize, b: usize) {
 
 #[test]
 fn a_history_in_another_order_than_was_told_is_reordered() {
-    finds(Kind::Reordered, |records, random| {
+    finds!(Displaced, |records, random| {
         let lines = positions(records, |what| {
             is_final(what, Log::Hub)
                 && matches!(what, What::Final { run, .. } if *run == run_name(1))
@@ -328,7 +372,7 @@ fn a_history_in_another_order_than_was_told_is_reordered() {
 
 #[test]
 fn subscribers_that_disagree_are_reordered() {
-    finds(Kind::Reordered, |records, random| {
+    finds!(Displaced, |records, random| {
         let received = positions(records, |what| is_received_by(what, 1, 1));
         let at = random.random_range(0..received.len() - 1);
         exchange_events(records, received[at], received[at + 1]);
@@ -337,7 +381,7 @@ fn subscribers_that_disagree_are_reordered() {
 
 #[test]
 fn another_place_than_was_told_is_reordered() {
-    finds(Kind::Reordered, |records, random| {
+    finds!(Displaced, |records, random| {
         let at = one_of(random, &positions(records, is_promised));
         if let What::Answered { outcome: Outcome::Persisted { places }, .. } = &mut records[at].what
         {
@@ -348,7 +392,7 @@ fn another_place_than_was_told_is_reordered() {
 
 #[test]
 fn a_publishers_order_turned_round_for_everybody_is_reordered() {
-    finds(Kind::Reordered, |records, _| {
+    finds!(PublisherOrder, |records, _| {
         // Two publishes of one event each, of one publisher to one run, both told where they are.
         let mut single: Vec<(String, String, Sent)> = Vec::new();
         let mut found = None;
@@ -391,18 +435,18 @@ fn a_publishers_order_turned_round_for_everybody_is_reordered() {
 
 #[test]
 fn an_event_that_a_stream_leaves_out_is_skipped() {
-    finds(Kind::Skipped, |records, random| {
+    finds!(Skipped, |records, random| {
         let received = positions(records, |what| is_received_by(what, 2, 0));
         records.remove(one_of(random, &received[..received.len() - 1]));
     });
-    finds(Kind::Skipped, |records, _| {
+    finds!(Skipped, |records, _| {
         records.remove(positions(records, |what| is_received_by(what, 2, 0))[0]);
     });
 }
 
 #[test]
 fn a_gap_that_was_none_is_skipped() {
-    finds(Kind::Skipped, |records, random| {
+    finds!(Skipped, |records, random| {
         let received = positions(records, |what| is_received_by(what, 2, 0));
         let at = random.random_range(1..received.len() - 1);
         let requested = place_at(records, received[at - 1]).id;
@@ -439,7 +483,7 @@ fn trim(records: &mut Vec<Record>, tell_both: bool) {
 #[test]
 fn trimmed_events_are_skipped_unless_it_is_said() {
     finds_nothing(Verdict::Clean, |records, _| trim(records, true));
-    finds(Kind::Skipped, |records, _| trim(records, false));
+    finds!(Skipped, |records, _| trim(records, false));
 }
 
 #[test]
@@ -461,7 +505,7 @@ fn what_comes_out_otherwise_than_it_went_in_is_changed() {
 
 #[test]
 fn a_batch_that_is_there_in_part_is_torn() {
-    finds(Kind::Torn, |records, random| {
+    finds!(Torn, |records, random| {
         let all = records.clone();
         let (_, run, events) = op_that(records, random, |end, events| {
             matches!(end, What::Unknown { .. }) && events.len() > 1 && !is_there(&all, &events[0])
@@ -472,15 +516,15 @@ fn a_batch_that_is_there_in_part_is_torn() {
 
 #[test]
 fn a_subscriber_without_the_end_is_stalled() {
-    finds(Kind::Stalled, |records, _| {
+    finds!(Behind, |records, _| {
         records.remove(*positions(records, |what| is_received_by(what, 1, 1)).last().unwrap());
     });
-    finds(Kind::Stalled, |records, _| records.retain(|r| !is_received_by(&r.what, 1, 1)));
+    finds!(Behind, |records, _| records.retain(|r| !is_received_by(&r.what, 1, 1)));
 }
 
 #[test]
 fn an_attempt_without_an_end_is_stalled() {
-    finds(Kind::Stalled, |records, random| {
+    finds!(Unanswered, |records, random| {
         let ends = positions(records, |what| {
             matches!(what, What::Unknown { .. } | What::Answered { outcome: Outcome::Accepted, .. })
         });
@@ -491,7 +535,7 @@ fn an_attempt_without_an_end_is_stalled() {
 #[test]
 fn a_publish_that_takes_too_long_is_stalled() {
     const LONGER: u64 = 6_000_000;
-    finds(Kind::Stalled, |records, random| {
+    finds!(Slow, |records, random| {
         let at = one_of(random, &positions(records, is_promised));
         records[at..].iter_mut().for_each(|record| record.at += LONGER);
     });
@@ -506,11 +550,11 @@ fn a_publish_that_takes_too_long_is_stalled() {
 
 #[test]
 fn what_others_have_found_is_passed_on() {
-    finds(Kind::Stalled, |records, _| {
+    finds!(Overdue, |records, _| {
         let what = What::Overdue { what: "the mode is normal".to_owned() };
         records.push(Record { at: records.last().unwrap().at, what });
     });
-    finds(Kind::Broken, |records, _| {
+    finds!(Broken, |records, _| {
         let what = What::Broken { what: "half a frame".to_owned() };
         records.push(Record { at: records.last().unwrap().at, what });
     });
@@ -518,7 +562,7 @@ fn what_others_have_found_is_passed_on() {
 
 #[test]
 fn a_refused_publish_that_is_there_is_found() {
-    finds(Kind::RefusedButStored, |records, random| {
+    finds!(RefusedButStored, |records, random| {
         let (_, run, events) = op_that(
             records,
             random,
