@@ -74,33 +74,47 @@ fn worst_by_fault(records: &[Record]) -> BTreeMap<&str, Worst> {
     let attempts = attempts(records);
     let modes: Vec<(u64, &str)> = records.iter().filter_map(mode).collect();
     let mut worst: BTreeMap<&str, Worst> = BTreeMap::new();
-    let mut begun: HashMap<&str, u64> = HashMap::new();
+    let faults = faults(records);
+    for (name, from, to) in &faults {
+        let (from, to, worst) = (*from, *to, worst.entry(name).or_default());
+        worst.times += 1;
+        let within = attempts.iter().filter(|(began, ended)| *began < to && *ended > from);
+        let slowest = within.map(|(began, ended)| ended - began).max();
+        worst.slowest_publish = worst.slowest_publish.max(slowest);
+        // Where the hub died in the middle of it, the times are those of its death.
+        let overlaps = faults.iter().filter(|(_, began, ended)| *began < to && *ended > from);
+        if overlaps.count() > 1 {
+            continue;
+        }
+        if mode_at(&modes, from) == "normal" {
+            let degraded = first(&modes, from, |mode| mode == "degraded");
+            let degraded = degraded.filter(|at| *at < to).map(|at| at - from);
+            worst.until_degraded = worst.until_degraded.max(degraded);
+        }
+        if mode_at(&modes, to) != "normal" {
+            let normal = first(&modes, to, |mode| mode == "normal").map(|at| at - to);
+            worst.until_normal = worst.until_normal.max(normal);
+        }
+    }
+    worst
+}
+
+/// Each fault with when it began and ended.
+fn faults(records: &[Record]) -> Vec<(&str, u64, u64)> {
+    let (mut begun, mut ended) = (HashMap::new(), Vec::new());
     for record in records {
         match &record.what {
             What::FaultBegun { name, .. } => {
-                begun.insert(name, record.at);
+                begun.insert(name.as_str(), record.at);
             }
             What::FaultEnded { name } => {
-                let Some(from) = begun.remove(name.as_str()) else { continue };
-                let (to, worst) = (record.at, worst.entry(name).or_default());
-                worst.times += 1;
-                let within = attempts.iter().filter(|(began, ended)| *began < to && *ended > from);
-                let slowest = within.map(|(began, ended)| ended - began).max();
-                worst.slowest_publish = worst.slowest_publish.max(slowest);
-                if mode_at(&modes, from) == "normal" {
-                    let degraded = first(&modes, from, |mode| mode == "degraded");
-                    let degraded = degraded.filter(|at| *at < to).map(|at| at - from);
-                    worst.until_degraded = worst.until_degraded.max(degraded);
-                }
-                if mode_at(&modes, to) != "normal" {
-                    let normal = first(&modes, to, |mode| mode == "normal").map(|at| at - to);
-                    worst.until_normal = worst.until_normal.max(normal);
-                }
+                let from = begun.remove(name.as_str());
+                ended.extend(from.map(|from| (name.as_str(), from, record.at)));
             }
             _ => {}
         }
     }
-    worst
+    ended
 }
 
 fn mode(record: &Record) -> Option<(u64, &str)> {
