@@ -1,13 +1,14 @@
 //! The end of a campaign: everything comes to rest, and what there is then is written down.
 
 use super::content::{Seen, seen, seen_in_redis};
-use super::shared::{Shared, words_of};
+use super::shared::Shared;
 use super::stage::Stage;
 use super::watcher::ask;
 use super::wire::Wire;
+use crate::common::Request;
 use crate::history::{EventId, Log, What};
+use serde_json::Value;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,13 @@ pub fn close(shared: &Shared, stage: &Stage, patience: Duration, subscribers: us
     let mut ends: HashMap<&str, EventId> = HashMap::new();
     let mut finals = Vec::new();
     for run in &shared.runs {
-        let history = history(shared, stage, run);
+        // The connection that the hub reads on may be half open; that is noticed by reading.
+        let mut events = None;
+        wait(&format!("the history of {run} can be read"), &mut || {
+            events = history(shared.port, run);
+            events.is_some()
+        });
+        let history = known(shared, events.unwrap_or_default().iter().map(seen));
         if let Some((_, place, _)) = history.last() {
             ends.insert(run, place.id);
         }
@@ -64,14 +71,22 @@ pub fn close(shared: &Shared, stage: &Stage, patience: Duration, subscribers: us
     }
 }
 
-/// The run as the hub tells it.
-fn history(shared: &Shared, stage: &Stage, run: &str) -> Vec<Seen> {
-    let read = catch_unwind(AssertUnwindSafe(|| stage.hub().history(run)));
-    let events = read.unwrap_or_else(|panic| {
-        shared.broken(format!("the history of {run} cannot be read: {}", words_of(&*panic)));
-        Vec::new()
-    });
-    known(shared, events.iter().map(seen))
+/// The run as the hub tells it, page by page; nothing if it cannot now.
+fn history(port: u16, run: &str) -> Option<Vec<Value>> {
+    let (mut events, mut from) = (Vec::new(), "-".to_owned());
+    loop {
+        let path = format!("/runs/{run}/events?start_id={from}");
+        let page = Request::new("GET", &path).send(port);
+        if page.status != 200 {
+            return None;
+        }
+        let mut page = page.json();
+        events.append(page["events"].as_array_mut()?);
+        match page["next_id"].as_str() {
+            Some(next) => from = next.to_owned(),
+            None => return Some(events),
+        }
+    }
 }
 
 /// The run as it lies in Redis.
