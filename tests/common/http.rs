@@ -1,7 +1,7 @@
 //! A plain HTTP/1.1 client: one request a connection, sent as it is written here.
 
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -45,8 +45,20 @@ impl Request {
 
     /// Opens a connection and sends the request on it.
     pub fn open(&self, port: u16) -> TcpStream {
-        let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        self.try_open(port).unwrap()
+    }
+
+    /// The same, with a server that may be away.
+    pub fn try_open(&self, port: u16) -> io::Result<TcpStream> {
+        let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+        connection.set_read_timeout(Some(Duration::from_secs(30)))?;
+        // The server may answer and close before it has read all: what it says then counts.
+        drop(connection.write_all(&self.bytes()));
+        Ok(connection)
+    }
+
+    /// The request as it is sent.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
@@ -56,9 +68,7 @@ impl Request {
         }
         let mut bytes = (head + "\r\n").into_bytes();
         bytes.extend_from_slice(&self.body);
-        // The server may answer and close before it has read all: what it says then counts.
-        drop(connection.write_all(&bytes));
-        connection
+        bytes
     }
 
     pub fn send(self, port: u16) -> Answer {

@@ -13,9 +13,13 @@ pub struct RedisServer {
 }
 
 /// A port nobody listens on now. Another process may take it meanwhile: whoever starts a server on it
-/// tries again then.
+/// tries again then. It is none of those that the system gives to clients: one that dials again and again
+/// where its server is away could get that very port for its own end, and would then talk to itself.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    super::until("a port is free", || {
+        let port = rand::random_range(10_000..30_000);
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    })
 }
 
 impl RedisServer {

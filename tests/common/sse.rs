@@ -3,7 +3,7 @@
 
 use super::http::{Answer, Request};
 use serde_json::Value;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -48,12 +48,19 @@ impl Stream {
     }
 
     /// Reads the head of the answer on a connection that a request was sent on.
-    pub fn of(mut connection: TcpStream) -> Self {
+    pub fn of(connection: TcpStream) -> Self {
+        Self::try_of(connection).unwrap()
+    }
+
+    /// The same, on a connection that may be lost.
+    pub fn try_of(mut connection: TcpStream) -> io::Result<Self> {
         let mut bytes = Vec::new();
         let (head, rest) = loop {
             let mut buffer = [0; 4096];
-            let count = connection.read(&mut buffer).unwrap();
-            assert!(count > 0, "the answer ended within its head");
+            let count = connection.read(&mut buffer)?;
+            if count == 0 {
+                return Err(lost("the answer ended within its head"));
+            }
             bytes.extend_from_slice(&buffer[..count]);
             if let Some((head, rest)) = Answer::parse(&bytes) {
                 break (head, rest.to_vec());
@@ -63,7 +70,7 @@ impl Stream {
         let mut stream = Self { connection, head, chunked: rest, plain, ended: false, modes };
         // A short answer may have come whole with its head; then nothing more will.
         stream.take_chunks();
-        stream
+        Ok(stream)
     }
 
     /// The next frame; panics if none comes in time.
@@ -74,21 +81,28 @@ impl Stream {
 
     /// The next frame, if one comes in time.
     pub fn next_within(&mut self, patience: Duration) -> Option<Frame> {
+        self.try_next_within(patience).unwrap()
+    }
+
+    /// The same, on a connection that may be lost; what is not a stream is a failure all the same.
+    pub fn try_next_within(&mut self, patience: Duration) -> io::Result<Option<Frame>> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(end) = self.plain.windows(2).position(|w| w == b"\n\n") {
                 let block: Vec<u8> = self.plain.drain(..end + 2).collect();
-                return Some(parse(std::str::from_utf8(&block[..end]).expect("UTF-8")));
+                return Ok(Some(parse(std::str::from_utf8(&block[..end]).expect("UTF-8"))));
             }
             if self.ended {
                 assert!(self.plain.is_empty(), "the stream ended within a frame");
-                return Some(Frame::End);
+                return Ok(Some(Frame::End));
             }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            self.connection.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return Ok(None);
+            };
+            self.connection.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
             let mut buffer = [0; 65536];
             match self.connection.read(&mut buffer) {
-                Ok(0) => panic!("the connection ended within the chunked body"),
+                Ok(0) => return Err(lost("the connection ended within the chunked body")),
                 Ok(count) => self.chunked.extend_from_slice(&buffer[..count]),
                 Err(e)
                     if matches!(
@@ -96,9 +110,9 @@ impl Stream {
                         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
                     ) =>
                 {
-                    return None;
+                    return Ok(None);
                 }
-                Err(e) => panic!("{e}"),
+                Err(e) => return Err(e),
             }
             self.take_chunks();
         }
@@ -168,6 +182,10 @@ impl Stream {
         assert_eq!((name.as_str(), &data["reason"]), ("close", &Value::from(reason)));
         assert_eq!(self.next(), Frame::End);
     }
+}
+
+fn lost(how: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, how)
 }
 
 fn parse(block: &str) -> Frame {

@@ -1,0 +1,98 @@
+//! The stage of a campaign: the hub, its store, and the proxy between them.
+
+use crate::common::proxy::Proxy;
+use crate::common::redis_server::free_port;
+use crate::common::{Hub, Setup};
+use std::time::Duration;
+
+/// What the hub stores in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    Redis,
+    Embedded,
+}
+
+impl StoreKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Embedded => "embedded",
+        }
+    }
+}
+
+pub struct Stage {
+    pub setup: Setup,
+    /// Between the hub and Redis.
+    proxy: Option<Proxy>,
+    /// None while it is dead.
+    hub: Option<Hub>,
+    pub port: u16,
+    /// What hubs that are dead have logged.
+    logs: String,
+}
+
+/// Contract: a hub ends within 10 s. A busy machine gets a little more.
+const LONGEST_STOP: Duration = Duration::from_secs(12);
+
+impl Stage {
+    pub fn start(store: StoreKind) -> Self {
+        let (setup, proxy) = match store {
+            StoreKind::Embedded => (Setup::embedded(), None),
+            StoreKind::Redis => {
+                let setup = Setup::redis();
+                let proxy = Proxy::to(setup.redis_server().port);
+                let url = format!("redis://127.0.0.1:{}/0", proxy.port);
+                (setup.set("REDIS__URL", &url), Some(proxy))
+            }
+        };
+        // Nothing is to be trimmed.
+        let setup = setup.set("PUBLISH__TIMEOUT", "1s").set("RETENTION__MAX_EVENTS", "1000000");
+        let port = free_port();
+        let hub = Some(setup.hub_at(port));
+        Self { setup, proxy, hub, port, logs: String::new() }
+    }
+
+    pub fn hub(&self) -> &Hub {
+        self.hub.as_ref().expect("the hub is there")
+    }
+
+    /// The proxy of a stage with Redis.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("faults of the network are for Redis")
+    }
+
+    pub fn kill_hub(&mut self) {
+        if let Some(mut hub) = self.hub.take() {
+            hub.kill();
+            self.keep_log(&hub);
+        }
+    }
+
+    /// SIGTERM; says what was wrong with how the hub ended.
+    pub fn terminate_hub(&mut self) -> Result<(), String> {
+        let Some(mut hub) = self.hub.take() else { return Ok(()) };
+        hub.signal("-TERM");
+        let ended = hub.wait_within(LONGEST_STOP);
+        self.keep_log(&hub);
+        match ended {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!("the hub ended with {status} at SIGTERM")),
+            None => Err(format!("the hub did not end within {LONGEST_STOP:?} of SIGTERM")),
+        }
+    }
+
+    pub fn start_hub(&mut self) {
+        self.hub = Some(self.setup.hub_at(self.port));
+    }
+
+    fn keep_log(&mut self, hub: &Hub) {
+        self.logs += &hub.log();
+        self.logs += "--- that hub is dead ---\n";
+    }
+
+    /// What all hubs have logged.
+    pub fn logs(&self) -> String {
+        self.logs.clone() + &self.hub.as_ref().map_or(String::new(), Hub::log)
+    }
+}
