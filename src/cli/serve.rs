@@ -41,12 +41,13 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let metrics = metrics::install()
         .map_err(|e| Failure::Failed(format!("cannot start the metrics: {e}")))?;
     raise_file_limit();
-    let listener = web::bind(config.server.bind)
-        .and_then(|listener| Ok((listener.local_addr()?, listener)))
-        .map_err(|e| Failure::Failed(format!("cannot listen on {}: {e}", config.server.bind)));
-    let (address, listener) = listener?;
+    let cannot_listen =
+        |e| Failure::Failed(format!("cannot listen on {}: {e}", config.server.bind));
+    // Taken first, so that a second hub by mistake says what is wrong before it touches any file.
+    let bound = web::bind(config.server.bind).map_err(cannot_listen)?;
     let store = open_store(&config)?;
     let spool = open_spool(&config)?;
+    let (address, listener) = bound.listen().map_err(cannot_listen)?;
     let system = actix::System::new();
     system.block_on(async move {
         let failed = |e: std::io::Error| Failure::Failed(format!("cannot wait for signals: {e}"));

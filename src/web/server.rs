@@ -31,13 +31,26 @@ pub struct Server {
     handle: ServerHandle,
 }
 
-/// Opens the listening socket.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// An address that is taken, where nobody can connect yet.
+#[derive(Debug)]
+pub struct Bound(Socket);
+
+/// Takes the address, or says that it is somebody else's. Whoever connects is refused until the hub
+/// listens: a request must not wait for the store to be opened.
+pub fn bind(address: SocketAddr) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(Bound(socket))
+}
+
+impl Bound {
+    /// Lets clients connect.
+    pub fn listen(self) -> io::Result<(SocketAddr, TcpListener)> {
+        self.0.listen(BACKLOG)?;
+        let listener = TcpListener::from(self.0);
+        Ok((listener.local_addr()?, listener))
+    }
 }
 
 impl Server {

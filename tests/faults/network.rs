@@ -164,3 +164,60 @@ fn connections_are_refused_for_a_while() {
     assert_eq!(hub.publish_numbers("r", 3, 1)["events"][0]["sequence"], 3);
     assert_eq!(stream.sequences(2), [2, 3]);
 }
+
+#[test]
+fn a_request_that_is_released_late_changes_nothing() {
+    let (setup, proxy) = behind_a_proxy();
+    let setup = setup.set("PUBLISH__TIMEOUT", "1s");
+    let hub = setup.hub();
+    hub.publish_numbers("r", 1, 1);
+    let mut stream = hub.follow("/runs/r/events/stream");
+    assert_eq!(stream.sequences(1), [1]);
+    proxy.hold(true);
+    hub.publish_spooled("r", &json!([{ "type": "a.b" }, { "type": "a.c", "event_id": "k" }]));
+    hub.until_mode("degraded");
+    hub.publish_spooled("r", &json!({ "type": "a.d" }));
+    // What was held reaches Redis beside what the hub sends again.
+    proxy.hold(false);
+    hub.until_mode("normal");
+    hub.publish_numbers("r", 5, 1);
+    assert_eq!(stream.sequences(4), [2, 3, 4, 5]);
+    let kinds: Vec<_> = hub.history("r").iter().map(|e| e["event"]["action"].clone()).collect();
+    assert_eq!(kinds, ["stream", "b", "c", "d", "stream"]);
+    assert_eq!(stored(&setup), 5);
+}
+
+#[test]
+fn a_link_that_comes_and_goes_makes_no_mode_that_does() {
+    let (setup, proxy) = behind_a_proxy();
+    let setup = setup.set("PUBLISH__TIMEOUT", "1s");
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    let mut modes = vec![json!("normal")];
+    let began = Instant::now();
+    let mut published = 0;
+    while began.elapsed() < Duration::from_secs(8) {
+        let up = began.elapsed().as_millis() % 500 < 200;
+        proxy.refuse(!up);
+        if !up {
+            proxy.reset_existing();
+        }
+        published += 1;
+        let body = json!({ "type": "llm.stream", "data": { "n": published } });
+        let answer = hub.post("/runs/r/events", body.to_string());
+        assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
+        let mode = hub.mode();
+        if modes.last() != Some(&mode) {
+            modes.push(mode);
+        }
+    }
+    proxy.refuse(false);
+    // It comes sixteen times; after the first few nobody believes it any more.
+    assert!(modes.len() <= 12, "{modes:?}");
+    hub.until_mode("normal");
+    let history = hub.history("r");
+    let numbers: Vec<_> = history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=published).collect::<Vec<_>>());
+    let count = usize::try_from(published).unwrap();
+    assert_eq!(stream.sequences(count), (1..=published).collect::<Vec<_>>());
+}

@@ -269,23 +269,29 @@ impl WriterActor {
                 self.busy = true;
                 let spool = core.spool.clone();
                 let drained = async move { drain::drain(&*store, spool, &queue, runs).await };
-                ctx.spawn(
-                    drained.into_actor(self).map(|failure, actor, ctx| actor.land(failure, ctx)),
-                );
+                let landed = drained.into_actor(self).map(|failure, actor: &mut Self, ctx| {
+                    actor.land(failure.map(Trouble::Append), ctx);
+                });
+                ctx.spawn(landed);
             }
         }
     }
 
-    fn land(&mut self, failure: Option<StoreError>, ctx: &mut Context<Self>) {
+    fn land(&mut self, trouble: Option<Trouble>, ctx: &mut Context<Self>) {
         self.busy = false;
-        let Some(error) = failure else {
-            self.pause = FIRST_PAUSE;
-            self.fly(ctx);
-            return;
-        };
-        metrics::store_failed("append");
-        if let Some(core) = self.core.upgrade() {
-            core.tell_supervisor(StoreSeen(Err(error)));
+        match trouble {
+            None => {
+                self.pause = FIRST_PAUSE;
+                self.fly(ctx);
+                return;
+            }
+            Some(Trouble::Append(error)) => {
+                metrics::store_failed("append");
+                if let Some(core) = self.core.upgrade() {
+                    core.tell_supervisor(StoreSeen(Err(error)));
+                }
+            }
+            Some(Trouble::ReadBack) => metrics::store_failed("read back"),
         }
         self.rests = true;
         ctx.run_later(self.pause, |actor, ctx| {
@@ -296,22 +302,36 @@ impl WriterActor {
     }
 }
 
-/// Sends a batch and tells who waits; gives the failure of the store, if there was one.
-async fn send(store: &dyn LogStore, queue: &Queue, flight: Flight) -> Option<StoreError> {
+/// Why something must be sent again.
+enum Trouble {
+    /// The store did not take it.
+    Append(StoreError),
+    /// The store has it, but could not be asked where. That says nothing of its taking more.
+    ReadBack,
+}
+
+/// Sends a batch and tells who waits.
+async fn send(store: &dyn LogStore, queue: &Queue, flight: Flight) -> Option<Trouble> {
     let began = Instant::now();
     let results = store.append(flight.appends()).await;
     metrics::appended(flight.events(), began.elapsed());
+    let mut failed = results.iter().filter_map(|result| result.as_ref().err());
+    let mut trouble = failed.find(|e| e.is_transient()).cloned().map(Trouble::Append);
     let mut told = Vec::with_capacity(results.len());
     for (append, result) in flight.appends().iter().zip(results) {
         told.push(match result {
-            Ok(outcomes) => readback::told(store, append, outcomes).await,
+            Ok(outcomes) => {
+                let read = readback::told(store, append, outcomes).await;
+                if read.is_err() && trouble.is_none() {
+                    trouble = Some(Trouble::ReadBack);
+                }
+                read
+            }
             Err(error) => Err(error),
         });
     }
-    let failed = |result: &Result<_, StoreError>| result.as_ref().err().cloned();
-    let failure = told.iter().filter_map(failed).find(StoreError::is_transient);
     queue.settle(&flight, told);
-    failure
+    trouble
 }
 
 impl Actor for WriterActor {

@@ -94,9 +94,9 @@ impl Link {
             && !e.is_timeout()
         {
             // Most likely Redis had closed the connection long ago, which nobody notices before using it.
-            let mut dialled = self.shared.dialled.subscribe();
+            let dialled = self.shared.dialled.subscribe();
             self.take_down(generation, describe(e));
-            drop(tokio::time::timeout(self.shared.timeout, dialled.changed()).await);
+            self.wait_for(dialled).await;
             (generation, connection) = self.connection()?;
             sent = connection.send_packed_commands(commands, 0, commands.len()).await;
         }
@@ -119,6 +119,21 @@ impl Link {
                 Err(StoreError::NoAnswer { reason })
             }
         }
+    }
+
+    /// Sees to it that the link is up: one that does not answer is dialled anew.
+    pub(super) async fn revive(&self) -> Result<(), StoreError> {
+        let dialled = self.shared.dialled.subscribe();
+        if self.command(redis::cmd("PING")).await.is_err() {
+            self.wait_for(dialled).await;
+            self.command(redis::cmd("PING")).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a dial, either way.
+    async fn wait_for(&self, mut dialled: watch::Receiver<bool>) {
+        drop(tokio::time::timeout(self.shared.timeout, dialled.changed()).await);
     }
 
     fn connection(&self) -> Result<(u64, MultiplexedConnection), StoreError> {

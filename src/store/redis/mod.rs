@@ -338,7 +338,9 @@ impl RedisStore {
         let [written, read] = replies.try_into().map_err(|_| odd("two replies"))?;
         checked(written)?;
         // Two hubs may probe at once; that the key is there is enough.
-        reply::bytes(&checked(read)?).map(|_| ())
+        reply::bytes(&checked(read)?)?;
+        // Readers have a connection of their own, which may be dead while this one is well.
+        self.inner.reads.revive().await
     }
 }
 
