@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod command_line;
+mod docs;
 mod foreign;
 mod history;
 mod life;
