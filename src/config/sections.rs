@@ -62,6 +62,8 @@ section! {
         max_batch: u64 = 1000,
         /// How long a body may keep the hub waiting for its next bytes.
         body_timeout: Duration = Duration::from_secs(10),
+        /// The same for a body that is taken line by line (`mode=stream`), where a pause is usual.
+        stream_timeout: Duration = Duration::from_secs(30),
         /// How long a publisher's `event_id` stands for one event.
         dedup_window: Duration = Duration::from_secs(600),
         /// The most bytes of events that may wait in memory for the store, and as many for the spool.

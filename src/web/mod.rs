@@ -49,6 +49,11 @@ pub fn routes(config: &mut ServiceConfig) {
                 .default_service(web::to(|| refused(&[Method::GET, Method::HEAD, Method::POST]))),
         )
         .service(
+            web::resource("/events")
+                .route(web::post().to(publish::many::publish))
+                .default_service(web::to(|| refused(&[Method::POST]))),
+        )
+        .service(
             web::resource("/runs/{run}/expiry")
                 .route(web::put().to(runs::expiry))
                 .default_service(web::to(|| refused(&[Method::PUT]))),

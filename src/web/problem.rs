@@ -91,18 +91,26 @@ pub struct Problem {
     code: Code,
     detail: String,
     index: Option<usize>,
+    /// Numbers that say more, by name.
+    numbers: Vec<(&'static str, u64)>,
     allow: Option<&'static [Method]>,
 }
 
 impl Problem {
     /// A problem with what went wrong, and what to do, in words.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), index: None, allow: None }
+        Self { code, detail: detail.into(), index: None, numbers: Vec::new(), allow: None }
     }
 
     /// The same, about the element of a batch at this index.
     pub fn at(mut self, index: Option<usize>) -> Self {
         self.index = index;
+        self
+    }
+
+    /// The same, with a number of this name.
+    pub fn with(mut self, name: &'static str, number: u64) -> Self {
+        self.numbers.push((name, number));
         self
     }
 
@@ -140,6 +148,9 @@ impl ResponseError for Problem {
         set("code", json!(self.code.as_str()));
         if let Some(index) = self.index {
             set("index", json!(index));
+        }
+        for (name, number) in &self.numbers {
+            set(name, json!(number));
         }
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));

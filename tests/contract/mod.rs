@@ -8,5 +8,6 @@ mod history;
 mod life;
 mod operations;
 mod publish;
+mod publish_many;
 mod runs;
 mod stream;
