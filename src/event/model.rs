@@ -90,6 +90,33 @@ pub struct Event {
     pub extras: Option<Box<Extras>>,
 }
 
+impl Event {
+    /// About the bytes of its texts.
+    pub fn text_bytes(&self) -> usize {
+        let length = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let extras = self.extras.as_ref().map_or(0, |e| {
+            [
+                &e.correlation_id,
+                &e.trace_id,
+                &e.session_id,
+                &e.conversation_id,
+                &e.message_id,
+                &e.tags,
+            ]
+            .into_iter()
+            .chain([&e.metadata])
+            .map(length)
+            .sum()
+        });
+        let source = self.source.as_ref().map_or(0, |s| {
+            let known = [&s.agent_id, &s.agent_type, &s.agent_name, &s.team_name, &s.json];
+            known.into_iter().map(length).sum()
+        });
+        let key = self.event_id.as_ref().map_or(0, |key| key.as_str().len());
+        self.data.len() + extras + source + key
+    }
+}
+
 /// An event ready to be appended.
 #[derive(Debug, Clone)]
 pub struct NewEvent {

@@ -101,7 +101,9 @@ impl ModeKeeper {
         let well = if behind { Mode::Recovering } else { Mode::Normal };
         match self.report.mode {
             Mode::Degraded => {
-                let calm_since = *self.calm_since_ms.get_or_insert(now_ms);
+                // A clock that was set back must not make it wait.
+                let since = self.calm_since_ms.filter(|since| *since <= now_ms);
+                let calm_since = *self.calm_since_ms.insert(since.unwrap_or(now_ms));
                 if now_ms.saturating_sub(calm_since) < self.calm_ms {
                     return false;
                 }

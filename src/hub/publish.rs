@@ -74,8 +74,8 @@ enum Looked {
 }
 
 impl Hub {
-    /// Publishes events to a run, all or none of them. Takes no longer than `publish.timeout` and one sync
-    /// of the spool's disk, whatever the store does.
+    /// Publishes events to a run, all or none of them. Takes no longer than `publish.timeout` and what the
+    /// spool's disk takes to sync what has gathered, whatever the store does.
     pub async fn publish(
         &self,
         run: &RunId,
@@ -98,18 +98,19 @@ impl Hub {
         run: &RunId,
         mut events: Vec<NewEvent>,
     ) -> Result<Published, PublishError> {
-        match self.look(run, &mut events, Instant::now() + ACCEPT_LOOK).await? {
+        let unasked = match self.look(run, &mut events, Instant::now() + ACCEPT_LOOK).await? {
             Looked::Found(known) => {
                 let mut known = known.into_iter();
                 events.retain(|_| known.next().flatten().is_none());
+                false
             }
-            Looked::Unasked => {}
-        }
+            Looked::Unasked => true,
+        };
         for new in &mut events {
             new.key_is_given = true;
         }
         if !events.is_empty() {
-            let spool = self.core.mode.is(Mode::Degraded);
+            let spool = unasked || self.core.mode.is(Mode::Degraded);
             let accepted = self.core.writer(run).accept(run, events.into(), spool);
             accepted.map_err(|_| PublishError::Full)?;
         }
@@ -133,7 +134,7 @@ impl Hub {
         if !indexes.is_empty() {
             let mut is_new = known.iter().map(Option::is_none);
             events.retain(|_| is_new.next().unwrap_or(true));
-            // An event that must be searched for can only be stored from the spool.
+            // An event that must be searched for is not held up by that: its publisher is answered before.
             let spool = unasked || self.core.mode.is(Mode::Degraded);
             stored = match self.write(run, events, spool, deadline).await? {
                 Told::Stored(placed) => placed,

@@ -57,11 +57,6 @@ pub(super) enum Component {
 #[rtype(result = "()")]
 pub(super) struct Died(pub(super) Component);
 
-/// Notice: the thread of this number was stuck, and another has its place.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Stuck(pub(super) usize);
-
 /// Notice: a call to the store failed, or did what it was asked.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -201,19 +196,6 @@ impl Handler<Died> for SupervisorActor {
             log::warn!("{component:?} keeps dying; it is replaced in {pause:?}");
             ctx.run_later(pause, move |actor, _| actor.replace(&component));
         }
-    }
-}
-
-impl Handler<Stuck> for SupervisorActor {
-    type Result = ();
-
-    fn handle(&mut self, Stuck(number): Stuck, _: &mut Self::Context) {
-        let Some(core) = self.core.upgrade() else { return };
-        for shard in core.shards.iter().filter(|shard| shard.number() == number) {
-            shard.writer_is_stuck();
-            shard.start_writer(&core);
-        }
-        core.registry.replace_stuck(&core, number);
     }
 }
 

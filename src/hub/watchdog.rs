@@ -7,7 +7,7 @@
 
 use super::Core;
 use super::restart::RestartBudget;
-use super::supervisor::{Stuck, SupervisorActor};
+use super::supervisor::SupervisorActor;
 use actix::{ArbiterHandle, System};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -73,6 +73,11 @@ fn replace(core: &Arc<Core>, number: usize) {
     if number == core.arbiters.supervisors() {
         SupervisorActor::start_for(core);
     } else {
-        core.tell_supervisor(Stuck(number));
+        // Not by way of the supervisor, which may be stuck as well.
+        for shard in core.shards.iter().filter(|shard| shard.number() == number) {
+            shard.writer_is_stuck();
+            shard.start_writer(core);
+        }
+        core.registry.replace_stuck(core, number);
     }
 }

@@ -87,7 +87,7 @@ pub struct SpoolStatus {
     pub trouble: Option<String>,
 }
 
-/// The spool. Clones share it; the last one to go closes it, after what it was given is on the disk.
+/// The spool. Clones share it; it closes when the last one is gone and what it was given is on the disk.
 #[derive(Debug, Clone)]
 pub struct Spool {
     handle: Arc<Handle>,
@@ -146,15 +146,15 @@ impl Spool {
     pub fn reserve(&self, publishes: &[SpooledPublish]) -> Result<(), SpoolError> {
         let shared = &self.handle.shared;
         let size: usize = publishes.iter().map(size_of).sum();
-        let on_the_way = shared.on_the_way.fetch_add(size as u64, Ordering::AcqRel) + size as u64;
         let on_disk = shared.disk_bytes.load(Ordering::Acquire);
-        // One publish may always be on its way, however large.
-        let crowded = on_the_way > shared.room && on_the_way > size as u64;
-        if crowded || on_disk + on_the_way > shared.max_bytes {
-            shared.give_back(size);
-            return Err(SpoolError::Full);
-        }
-        Ok(())
+        let take = |earlier: u64| {
+            let on_the_way = earlier + size as u64;
+            // One may always be on its way, however large.
+            let crowded = on_the_way > shared.room && earlier > 0;
+            (!crowded && on_disk + on_the_way <= shared.max_bytes).then_some(on_the_way)
+        };
+        let taken = shared.on_the_way.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        taken.map(|_| ()).map_err(|_| SpoolError::Full)
     }
 
     /// Takes a publish whose room is reserved; `done` is told when it is on the disk, on another thread.
@@ -172,19 +172,25 @@ impl Spool {
 
     /// The oldest publishes of a run, each with its place in the spool, about as many events and bytes as
     /// asked for; at least one, if there is any. Reads the disk: it blocks. What turns out to be damaged
-    /// is left out, and the file kept.
-    pub fn oldest(&self, run: &RunId, events: usize, bytes: usize) -> Vec<(u64, SpooledPublish)> {
+    /// is left out, and the file kept; a disk that fails to read is an error.
+    pub fn oldest(
+        &self,
+        run: &RunId,
+        events: usize,
+        bytes: usize,
+    ) -> io::Result<Vec<(u64, SpooledPublish)>> {
         let shared = &self.handle.shared;
         loop {
             let entries = shared.index.lock().oldest(run, events, bytes);
-            let Some(last) = entries.last().map(|entry| entry.seq) else { return Vec::new() };
-            let read = entries.into_iter().filter_map(|entry| {
-                let publish = shared.read_publish(run, entry)?;
-                Some((entry.seq, publish))
-            });
-            let read: Vec<_> = read.collect();
+            let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(Vec::new()) };
+            let mut read = Vec::with_capacity(entries.len());
+            for entry in entries {
+                if let Some(publish) = shared.read_publish(run, entry)? {
+                    read.push((entry.seq, publish));
+                }
+            }
             if !read.is_empty() {
-                return read;
+                return Ok(read);
             }
             self.drained(run, last);
         }
@@ -270,18 +276,22 @@ impl Shared {
     }
 
     /// The publish of an entry; none if it is damaged, which is said.
-    fn read_publish(&self, run: &RunId, mut entry: Entry) -> Option<SpooledPublish> {
+    fn read_publish(&self, run: &RunId, mut entry: Entry) -> io::Result<Option<SpooledPublish>> {
         loop {
             let error = match self.read_entry(&entry).map(|bytes| record::read(&bytes)) {
-                Ok(Some((Record::Publish { publish, .. }, _))) => return Some(publish),
-                Ok(_) => io::ErrorKind::InvalidData.into(),
+                Ok(Some((Record::Publish { publish, .. }, _))) => return Ok(Some(publish)),
+                Ok(_) => io::Error::from(io::ErrorKind::InvalidData),
                 Err(e) => e,
             };
             // It may have been moved since it was looked up, and its segment removed.
-            let now = self.index.lock().find(run, entry.seq)?;
+            let Some(now) = self.index.lock().find(run, entry.seq) else { return Ok(None) };
             if now == entry {
+                let damage = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+                if !damage.contains(&error.kind()) {
+                    return Err(error);
+                }
                 self.lost(run, &entry, &error);
-                return None;
+                return Ok(None);
             }
             entry = now;
         }
@@ -303,10 +313,10 @@ impl Shared {
     }
 }
 
-/// About what a publish takes on the disk, at most but for long optional fields.
+/// What a publish takes on the disk at most, or a little more.
 fn size_of(publish: &SpooledPublish) -> usize {
     const OF_PUBLISH: usize = 192;
     const OF_EVENT: usize = 256;
-    let events = publish.events.iter().map(|new| new.event.data.len() + OF_EVENT);
+    let events = publish.events.iter().map(|new| new.event.text_bytes() + OF_EVENT);
     OF_PUBLISH + events.sum::<usize>()
 }

@@ -57,12 +57,12 @@ fn flush(spool: &Spool) {
 
 /// The numbers of all publishes of a run that wait.
 fn numbers(spool: &Spool, name: &str) -> Vec<u64> {
-    let all = spool.oldest(&run(name), usize::MAX, usize::MAX);
+    let all = spool.oldest(&run(name), usize::MAX, usize::MAX).unwrap();
     all.into_iter().map(|(_, publish)| publish.number).collect()
 }
 
 fn seq_of(spool: &Spool, name: &str, number: u64) -> u64 {
-    let all = spool.oldest(&run(name), usize::MAX, usize::MAX);
+    let all = spool.oldest(&run(name), usize::MAX, usize::MAX).unwrap();
     all.iter().find(|(_, publish)| publish.number == number).unwrap().0
 }
 
@@ -93,7 +93,7 @@ fn what_is_acknowledged_outlives_the_process_in_order_until_it_is_drained() {
     assert!(status.bytes > 0 && status.oldest_ms.is_some());
     let of_b: Vec<u64> = (1..=100).map(|n| n * 3).collect();
     assert_eq!(numbers(&spool, "b"), of_b);
-    assert_eq!(spool.oldest(&run("b"), 10, usize::MAX).len(), 5, "two events each");
+    assert_eq!(spool.oldest(&run("b"), 10, usize::MAX).unwrap().len(), 5, "two events each");
     spool.drained(&run("b"), seq_of(&spool, "b", 150));
     put(&spool, publish("b", 301, 1));
     flush(&spool);
@@ -104,7 +104,7 @@ fn what_is_acknowledged_outlives_the_process_in_order_until_it_is_drained() {
     assert_eq!(numbers(&spool, "b"), left);
     assert_eq!(numbers(&spool, "a").len(), 200);
     for name in ["a", "b"] {
-        let last = spool.oldest(&run(name), usize::MAX, usize::MAX).last().unwrap().0;
+        let last = spool.oldest(&run(name), usize::MAX, usize::MAX).unwrap().last().unwrap().0;
         spool.drained(&run(name), last);
     }
     flush(&spool);

@@ -81,9 +81,7 @@ impl Worker {
             } else if !drained.is_empty() && !self.shared.index.lock().is_empty() {
                 self.note(&bytes);
             }
-            if !drained.is_empty() {
-                self.tidy();
-            }
+            self.tidy();
             flushes.into_iter().for_each(|flushed| flushed());
             self.shared.measure();
         }
@@ -227,34 +225,38 @@ impl Worker {
     }
 
     /// Removes the segments from the oldest on that are drained. A later one stays while an earlier one
-    /// does: it may hold the notes of what was drained from that.
+    /// does: it may hold the notes of what was drained from that. What keeps an old segment while most of
+    /// the disk's room is wasted is moved, a segment at a time.
     fn tidy(&mut self) {
-        loop {
-            let mut index = self.shared.index.lock();
-            let (all, mut gone) = (index.is_empty(), Vec::new());
-            while let Some(oldest) = index.segments.first_entry()
-                && oldest.get().live == 0
-                && (all || Some(*oldest.key()) != self.current)
-            {
-                if Some(*oldest.key()) == self.current {
-                    self.current = None;
-                }
-                gone.push(oldest.remove().path);
+        let mut index = self.shared.index.lock();
+        let (all, mut gone) = (index.is_empty(), Vec::new());
+        while let Some(oldest) = index.segments.first_entry()
+            && oldest.get().live == 0
+            && (all || Some(*oldest.key()) != self.current)
+        {
+            if Some(*oldest.key()) == self.current {
+                self.current = None;
             }
-            let wasted = index.disk_bytes() > 4 * index.live_bytes() + 2 * SEGMENT_BYTES;
-            let oldest = index.segments.first_key_value().map(|(number, _)| *number);
-            let moving = oldest.filter(|oldest| wasted && Some(*oldest) != self.current);
-            let left = moving.map(|oldest| (oldest, index.in_segment(oldest)));
-            drop(index);
-            for path in gone {
-                if let Err(e) = fs::remove_file(&path) {
-                    log::error!("could not remove the drained {}: {e}", path.display());
-                }
+            gone.push(oldest.remove().path);
+        }
+        let (disk, live) = (index.disk_bytes(), index.live_bytes());
+        let nearly_full = disk > self.shared.max_bytes / 4 * 3 && disk > 2 * live;
+        let oldest = index.segments.first_key_value().map(|(number, _)| *number);
+        let moving = oldest.filter(|_| disk > 4 * live + 2 * SEGMENT_BYTES || nearly_full);
+        let left = moving.map(|oldest| (oldest, index.in_segment(oldest)));
+        drop(index);
+        for path in gone {
+            if let Err(e) = fs::remove_file(&path) {
+                log::error!("could not remove the drained {}: {e}", path.display());
             }
-            let Some((oldest, entries)) = left else { return };
+        }
+        if let Some((oldest, entries)) = left {
+            if self.current == Some(oldest) {
+                // It is moved out of the segment that is written to, too, if that is all there is.
+                self.current = None;
+            }
             if let Err(e) = self.move_on(&entries) {
                 log::error!("could not move what is left of segment {oldest} of the spool: {e}");
-                return;
             }
         }
     }

@@ -1,11 +1,13 @@
 //! Sends to the store what the spool holds of some runs, the oldest first, under the numbers it was
 //! spooled with: what the store has already it recognises.
 
+use super::Trouble;
 use super::queue::{BATCH_BYTES, BATCH_EVENTS, Queue};
 use crate::event::RunId;
 use crate::hub::search;
 use crate::spool::{Spool, SpooledPublish};
 use crate::store::{LogStore, Publish, RunAppend, StoreError};
+use std::io;
 
 /// What was read of one run.
 struct Taken {
@@ -15,15 +17,22 @@ struct Taken {
     events: usize,
 }
 
-/// Drains once; gives the failure of the store, if there was one.
+/// Drains once.
 pub(super) async fn drain(
     store: &dyn LogStore,
     spool: Spool,
     queue: &Queue,
     runs: Vec<RunId>,
-) -> Option<StoreError> {
+) -> Option<Trouble> {
     let (mut taken, mut failure) = (Vec::new(), None);
-    for (run, oldest) in read(spool, runs).await {
+    let read = match read(spool, runs).await {
+        Ok(read) => read,
+        Err(e) => {
+            log::warn!("the spool cannot be read just now: {e}");
+            return Some(Trouble::Spool);
+        }
+    };
+    for (run, oldest) in read {
         let Some(mut one) = take(&run, oldest) else {
             // Whatever was left of it could not be read back.
             queue.drain_ended(&run, None, &Ok(()));
@@ -40,7 +49,7 @@ pub(super) async fn drain(
             Ok(()) => taken.push(one),
             failed @ Err(_) => {
                 queue.drain_ended(&run, None, &failed);
-                failure = failed.err().filter(StoreError::is_transient);
+                failure = failure.or(failed.err().filter(StoreError::is_transient));
             }
         }
     }
@@ -52,22 +61,34 @@ pub(super) async fn drain(
         queue.drain_ended(&append.run, Some(end), &result);
         failure = failure.or(result.err().filter(StoreError::is_transient));
     }
-    failure
+    failure.map(Trouble::Append)
 }
 
 /// Reads the oldest of each run on a thread that may wait for the disk.
-async fn read(spool: Spool, runs: Vec<RunId>) -> Vec<(RunId, Vec<(u64, SpooledPublish)>)> {
-    let count = runs.len().max(1);
-    let (events, bytes) = (BATCH_EVENTS / count, BATCH_BYTES / count);
+async fn read(
+    spool: Spool,
+    runs: Vec<RunId>,
+) -> io::Result<Vec<(RunId, Vec<(u64, SpooledPublish)>)>> {
     let read = move || {
-        let oldest = |run| {
-            let oldest = spool.oldest(&run, events, bytes);
-            (run, oldest)
-        };
-        runs.into_iter().map(oldest).collect()
+        // Fair shares, but never more than one batch together: of large publishes fewer runs take part.
+        let (mut events, mut bytes) = (BATCH_EVENTS, BATCH_BYTES);
+        let (mut read, count) = (Vec::new(), runs.len().max(1));
+        for run in runs {
+            let share = (events.min(BATCH_EVENTS / count), bytes.min(BATCH_BYTES / count));
+            let oldest = spool.oldest(&run, share.0, share.1)?;
+            for (_, publish) in &oldest {
+                let texts = publish.events.iter().map(|new| new.event.text_bytes());
+                bytes = bytes.saturating_sub(texts.sum());
+                events = events.saturating_sub(publish.events.len());
+            }
+            read.push((run, oldest));
+            if events == 0 || bytes == 0 {
+                break;
+            }
+        }
+        Ok(read)
     };
-    // Only a panic or the end of the runtime keeps it from its end; then there is nothing to drain.
-    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
 /// The publishes that one writer numbered go together.

@@ -15,6 +15,7 @@ mod readback;
 use super::Core;
 use super::mode::Mode;
 use super::obituary::Obituary;
+use super::search;
 use super::supervisor::{Component, StoreSeen, obituary_of};
 use crate::config::PublishConfig;
 use crate::event::{NewEvent, RunId};
@@ -269,10 +270,9 @@ impl WriterActor {
                 self.busy = true;
                 let spool = core.spool.clone();
                 let drained = async move { drain::drain(&*store, spool, &queue, runs).await };
-                let landed = drained.into_actor(self).map(|failure, actor: &mut Self, ctx| {
-                    actor.land(failure.map(Trouble::Append), ctx);
-                });
-                ctx.spawn(landed);
+                ctx.spawn(
+                    drained.into_actor(self).map(|trouble, actor, ctx| actor.land(trouble, ctx)),
+                );
             }
         }
     }
@@ -292,6 +292,7 @@ impl WriterActor {
                 }
             }
             Some(Trouble::ReadBack) => metrics::store_failed("read back"),
+            Some(Trouble::Spool) => {}
         }
         self.rests = true;
         ctx.run_later(self.pause, |actor, ctx| {
@@ -306,14 +307,39 @@ impl WriterActor {
 enum Trouble {
     /// The store did not take it.
     Append(StoreError),
-    /// The store has it, but could not be asked where. That says nothing of its taking more.
+    /// The store could not be asked where it has something, or whether. That says nothing of its taking
+    /// more.
     ReadBack,
+    /// The spool could not be read.
+    Spool,
 }
 
 /// Sends a batch and tells who waits.
-async fn send(store: &dyn LogStore, queue: &Queue, flight: Flight) -> Option<Trouble> {
+async fn send(store: &dyn LogStore, queue: &Arc<Queue>, flight: Flight) -> Option<Trouble> {
     let began = Instant::now();
-    let results = store.append(flight.appends()).await;
+    let mut searched = Vec::new();
+    let appends = match flight.must_search() {
+        false => flight.appends(),
+        true => {
+            searched.extend_from_slice(flight.appends());
+            for append in &mut searched {
+                for publish in &mut append.publishes {
+                    let found =
+                        search::leave_out_known(store, &append.run, &mut publish.events).await;
+                    if found.is_err() {
+                        // Nothing was sent; it is tried again.
+                        let reason = "the run could not be searched".to_owned();
+                        let error = StoreError::Unreachable { reason };
+                        let results = flight.appends().iter().map(|_| Err(error.clone()));
+                        queue.settle(&flight, results.collect());
+                        return Some(Trouble::ReadBack);
+                    }
+                }
+            }
+            &searched
+        }
+    };
+    let results = store.append(appends).await;
     metrics::appended(flight.events(), began.elapsed());
     let mut failed = results.iter().filter_map(|result| result.as_ref().err());
     let mut trouble = failed.find(|e| e.is_transient()).cloned().map(Trouble::Append);
@@ -325,7 +351,8 @@ async fn send(store: &dyn LogStore, queue: &Queue, flight: Flight) -> Option<Tro
                 if read.is_err() && trouble.is_none() {
                     trouble = Some(Trouble::ReadBack);
                 }
-                read
+                // Whatever the read met: the write has happened.
+                read.map_err(|e| StoreError::NoAnswer { reason: e.to_string() })
             }
             Err(error) => Err(error),
         });

@@ -93,17 +93,23 @@ impl Flight {
         &self.legs
     }
 
+    /// Whether some of it may be in its run already, under an id that a hub made.
+    pub(super) fn must_search(&self) -> bool {
+        let publishes = self.legs.iter().flat_map(|leg| &leg.publishes);
+        publishes.flat_map(|publish| publish.events.iter()).any(|new| new.search_first)
+    }
+
     pub(super) fn events(&self) -> usize {
         let publishes = self.legs.iter().flat_map(|leg| &leg.publishes);
         publishes.map(|publish| publish.events.len()).sum()
     }
 }
 
-/// About what an event takes in memory beside its data.
-const OVERHEAD: usize = 512;
+/// About what an event takes in memory beside its texts.
+const OVERHEAD: usize = 384;
 
 fn size_of_events(events: &[NewEvent]) -> usize {
-    events.iter().map(|new| new.event.data.len() + OVERHEAD).sum()
+    events.iter().map(|new| new.event.text_bytes() + OVERHEAD).sum()
 }
 
 impl Queue {
@@ -117,8 +123,8 @@ impl Queue {
         self.state.lock().backlog.found(run);
     }
 
-    /// Takes a publish in; into the spool, if `spool` says so or its run is behind. True if the writer may
-    /// be asleep.
+    /// Takes a publish in; into the spool, if `spool` says so, its run is behind, or there is no room in
+    /// memory. True if the writer may be asleep.
     pub(super) fn push(
         self: &Arc<Self>,
         run: &RunId,
@@ -127,7 +133,9 @@ impl Queue {
         spool: bool,
     ) -> Result<bool, QueueFull> {
         let mut state = self.state.lock();
-        if spool || state.backlog.must_spool(run) {
+        let bytes = size_of_events(&events);
+        let crowded = state.bytes > 0 && state.bytes + bytes > self.room;
+        if spool || crowded || state.backlog.must_spool(run) {
             // What came before it goes before it.
             let state = &mut *state;
             self.spill(state, |other| other == run);
@@ -139,12 +147,8 @@ impl Queue {
             let kept = self.to_spool(state, run, vec![(publish, reply)], false);
             return kept.map(|()| false).map_err(|_| QueueFull);
         }
-        let bytes = size_of_events(&events);
-        if state.bytes > 0 && state.bytes + bytes > self.room {
-            return Err(QueueFull);
-        }
         state.bytes += bytes;
-        let idle = state.waiting.is_empty() && state.flight.is_none();
+        let idle = state.flight.is_none();
         state.waiting.push_back(Pending { run: run.clone(), events, bytes, reply });
         Ok(idle)
     }
@@ -187,7 +191,10 @@ impl Queue {
             state.flight = (!flight.legs.is_empty()).then_some(flight);
         }
         let mut stays = VecDeque::new();
-        let mut refused: Vec<RunId> = Vec::new();
+        // Behind what is still under way none of its run may be spooled.
+        let legs = state.flight.iter().flat_map(|flight| &flight.legs);
+        let unspilled = legs.filter(|leg| !leg.spilled).map(|leg| leg.append.run.clone());
+        let mut refused: Vec<RunId> = unspilled.filter(|run| which(run)).collect();
         for pending in std::mem::take(&mut state.waiting) {
             if !which(&pending.run) {
                 stays.push_back(pending);
@@ -240,6 +247,9 @@ impl Queue {
                 replies.into_iter().for_each(|reply| drop(answered(reply)));
                 let mut accepted = accepted.into_iter();
                 leg.append.publishes.retain(|_| accepted.next().unwrap_or(false));
+                let left = leg.append.publishes.iter().map(|p| size_of_events(&p.events)).sum();
+                state.bytes -= leg.bytes - left;
+                leg.bytes = left;
                 leg.replies = leg.append.publishes.iter().map(|_| None).collect();
                 leg.spilled = leg.append.publishes.is_empty();
             }
@@ -313,8 +323,12 @@ impl Queue {
     /// spooled.
     pub(super) fn next_work(&self, now: Instant) -> Option<Work> {
         let mut state = self.state.lock();
-        if let Some(FlightState { mut legs, .. }) = state.flight.take() {
+        if let Some(FlightState { mut legs, attempt }) = state.flight.take() {
             legs.retain(|leg| !leg.spilled);
+            if attempt.is_some() {
+                // Whoever made that attempt died of it, or is stuck: nobody knows what became of it.
+                legs.iter_mut().for_each(|leg| leg.may_be_applied = true);
+            }
             // Whoever gave up since the last attempt was told that it failed.
             let given_up: Vec<Leg> = legs.extract_if(.., |leg| !leg.is_wanted()).collect();
             state.bytes -= given_up.iter().map(|leg| leg.bytes).sum::<usize>();
@@ -392,11 +406,12 @@ impl Queue {
     /// again, at the front; what it may have taken stays under way, to be sent again under its numbers. An
     /// attempt that another has overtaken says nothing any more.
     pub(super) fn settle(
-        &self,
+        self: &Arc<Self>,
         flight: &Flight,
         results: Vec<Result<Vec<PublishOutcome>, StoreError>>,
     ) {
         let mut state = self.state.lock();
+        let state = &mut *state;
         let mine = |under_way: &mut FlightState| under_way.attempt == Some(flight.attempt);
         let Some(FlightState { legs, .. }) = state.flight.take_if(mine) else { return };
         debug_assert_eq!(legs.len(), flight.legs.len());
@@ -412,8 +427,21 @@ impl Queue {
                 }
                 Err(error) => {
                     state.bytes -= leg.bytes;
-                    for reply in leg.replies.into_iter().flatten() {
-                        drop(reply.send(Told::Broken(error.clone())));
+                    // What was accepted must wait for its run, in the spool, where it stops no other.
+                    let mut accepted = Vec::new();
+                    for (publish, reply) in leg.append.publishes.into_iter().zip(leg.replies) {
+                        match reply {
+                            Some(reply) => drop(reply.send(Told::Broken(error.clone()))),
+                            None => accepted.push((publish, None)),
+                        }
+                    }
+                    let count = accepted.len();
+                    let run = &leg.append.run;
+                    if count > 0 && self.to_spool(state, run, accepted, true).is_err() {
+                        log::error!(
+                            "{count} accepted publishes of run {run} are lost: its store cannot serve \
+                             it, and the spool has no room: {error}"
+                        );
                     }
                 }
                 Ok(outcomes) => {

@@ -1,6 +1,6 @@
 //! Reads back where the events of a publish are that was applied by an attempt nobody heard back from.
 
-use crate::event::{EventId, EventKey, Sequence};
+use crate::event::{EventId, EventKey, NewEvent, Sequence, digest};
 use crate::store::{
     LogStore, Order, Placed, Publish, PublishOutcome, RangeRequest, RunAppend, StoreError,
 };
@@ -11,7 +11,7 @@ const PAGE_EVENTS: usize = 1000;
 const PAGE_BYTES: usize = 4 << 20;
 
 /// The outcomes of an append, where those of publishes that an earlier attempt applied are told as if it
-/// had been answered. One stays `Already` if not every event of it is there any more, or it was refused.
+/// had been answered. One stays `Already` if not every event of it is there any more.
 /// Every event has an `event_id`, so each can be recognised.
 pub(super) async fn told(
     store: &dyn LogStore,
@@ -25,7 +25,7 @@ pub(super) async fn told(
     if missing.is_empty() {
         return Ok(outcomes);
     }
-    let mut found: HashMap<EventKey, (EventId, Sequence)> = HashMap::new();
+    let mut found: HashMap<EventKey, (EventId, Sequence, u64)> = HashMap::new();
     let mut request = RangeRequest {
         start: EventId::START,
         end: EventId::MAX,
@@ -39,7 +39,7 @@ pub(super) async fn told(
             if let (Some(key), Some(sequence)) = (&stored.event.event_id, stored.sequence)
                 && missing.remove(key)
             {
-                found.insert(key.clone(), (stored.id, sequence));
+                found.insert(key.clone(), (stored.id, sequence, digest::of(&stored.event)));
             }
         }
         match page.events.last() {
@@ -48,8 +48,13 @@ pub(super) async fn told(
         }
     }
     let places = |publish: &Publish| {
+        // One that was refused left the event that had its id before.
+        let other = |new: &NewEvent| found.get(&new.key).is_some_and(|f| f.2 != new.digest);
+        if let Some(index) = publish.events.iter().position(other) {
+            return Some(PublishOutcome::KeyReused { index });
+        }
         let placed = publish.events.iter().map(|new| {
-            let (id, sequence) = *found.get(&new.key)?;
+            let (id, sequence, _) = *found.get(&new.key)?;
             Some(Placed { id, sequence, duplicate: false })
         });
         placed.collect::<Option<_>>().map(PublishOutcome::Stored)

@@ -133,6 +133,10 @@ impl Link {
 
     /// Waits for the end of a dial, either way.
     async fn wait_for(&self, mut dialled: watch::Receiver<bool>) {
+        if self.trouble().is_none() {
+            // It is up again already.
+            return;
+        }
         drop(tokio::time::timeout(self.shared.timeout, dialled.changed()).await);
     }
 
@@ -157,14 +161,15 @@ impl Link {
         &self,
         script: &LuaScript,
         calls: Vec<Cmd>,
-    ) -> Result<Vec<Value>, StoreError> {
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let mut commands = Pipeline::with_capacity(calls.len());
         for call in &calls {
             commands.add_command(call.clone());
         }
-        let mut replies = self.pipeline(&commands).await?;
+        let replies = self.pipeline(&commands).await?;
         let lost = |reply: &Value| matches!(reply, Value::ServerError(e) if e.code() == "NOSCRIPT");
         let missing: Vec<usize> = (0..replies.len()).filter(|i| lost(&replies[*i])).collect();
+        let mut replies: Vec<_> = replies.into_iter().map(checked).collect();
         if missing.is_empty() {
             return Ok(replies);
         }
@@ -173,9 +178,14 @@ impl Link {
         for index in &missing {
             again.add_command(calls[*index].clone());
         }
-        let found = self.pipeline(&again).await?;
-        for (index, reply) in missing.into_iter().zip(found.into_iter().skip(1)) {
-            replies[index] = reply;
+        match self.pipeline(&again).await {
+            Ok(found) => {
+                for (index, reply) in missing.into_iter().zip(found.into_iter().skip(1)) {
+                    replies[index] = checked(reply);
+                }
+            }
+            // The others ran.
+            Err(e) => missing.into_iter().for_each(|index| replies[index] = Err(e.clone())),
         }
         Ok(replies)
     }
@@ -183,7 +193,7 @@ impl Link {
     /// Runs one script.
     pub(super) async fn script(&self, script: &LuaScript, call: Cmd) -> Result<Value, StoreError> {
         let replies = self.scripts(script, vec![call]).await?;
-        replies.into_iter().next().map_or_else(|| Err(odd("no reply")), checked)
+        replies.into_iter().next().unwrap_or_else(|| Err(odd("no reply")))
     }
 
     fn take_down(&self, generation: u64, reason: String) {

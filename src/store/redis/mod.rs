@@ -174,9 +174,7 @@ impl RedisStore {
     ) -> Vec<Result<Vec<PublishOutcome>, StoreError>> {
         let calls = appends.iter().map(|append| self.append_call(append)).collect();
         match self.inner.writes.scripts(&self.inner.scripts.append, calls).await {
-            Ok(replies) => {
-                replies.into_iter().map(|r| checked(r).and_then(reply::appended)).collect()
-            }
+            Ok(replies) => replies.into_iter().map(|r| r.and_then(reply::appended)).collect(),
             Err(e) => vec![Err(e); appends.len()],
         }
     }
@@ -237,10 +235,9 @@ impl RedisStore {
         let calls = runs.iter().map(|run| self.run_call(&script.hash, run, false)).collect();
         let replies = self.inner.reads.scripts(script, calls).await?;
         // A run that is broken is left out of lists, not the others with it.
-        let state = |r| checked(r).and_then(reply::state);
         replies
             .into_iter()
-            .map(|r| match state(r) {
+            .map(|r| match r.and_then(reply::state) {
                 Err(StoreError::BrokenRun { .. }) => Ok(RunState::Unknown),
                 other => other,
             })
@@ -315,7 +312,7 @@ impl RedisStore {
         let runs = members.iter().filter_map(|m| RunId::parse(reply::text(m).ok()?).ok());
         let calls: Vec<Cmd> = runs.map(|run| self.forget_call(&run)).collect();
         let replies = self.inner.writes.scripts(&self.inner.scripts.forget, calls).await?;
-        let removed = replies.iter().filter(|reply| **reply == redis::Value::Int(1)).count();
+        let removed = replies.iter().filter(|reply| **reply == Ok(redis::Value::Int(1))).count();
         let next = if members.len() < SWEEP_RUNS { 0 } else { at + SWEEP_RUNS - removed };
         self.inner.sweep_at.store(next, Ordering::Relaxed);
         Ok(())
