@@ -1,7 +1,7 @@
 //! What the commands share that talk to a running hub.
 
 use super::Failure;
-use crate::event::RunId;
+use crate::event::{EventId, RunId};
 use std::io::Read;
 use std::time::Duration;
 use ureq::{Agent, Body, http::Response};
@@ -12,14 +12,16 @@ const LONGEST_ANSWER: u64 = 64 << 20;
 /// A hub to talk to.
 pub(super) struct Client {
     base: String,
+    shown: String,
     agent: Agent,
 }
 
 impl Client {
     pub(super) fn new(url: &str) -> Result<Self, Failure> {
+        let shown = without_credentials(url);
         if !url.starts_with("http://") {
             return Err(Failure::Usage(format!(
-                "{url} is no address of a hub; expected http://HOST:PORT"
+                "{shown} is no address of a hub; expected http://HOST:PORT"
             )));
         }
         let config = Agent::config_builder()
@@ -29,12 +31,26 @@ impl Client {
             .timeout_per_read(Some(Duration::from_secs(45)))
             .user_agent(concat!("runhub/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { base: url.trim_end_matches('/').to_owned(), agent: config.new_agent() })
+        let base = url.trim_end_matches('/').to_owned();
+        Ok(Self { base, shown, agent: config.new_agent() })
     }
 
-    pub(super) fn post(&self, path: &str, body: &str) -> Result<Response<Body>, Failure> {
-        let request =
+    /// The hub's address, for people: without a password.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    pub(super) fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Response<Body>, Failure> {
+        let mut request =
             self.agent.post(format!("{}{path}", self.base)).content_type("application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         request.send(body).map_err(|e| self.unreachable(&e))
     }
 
@@ -51,8 +67,17 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
-        Failure::Failed(format!("cannot reach a hub at {}: {error}", self.base))
+        Failure::Failed(format!("cannot reach a hub at {}: {error}", self.shown))
     }
+}
+
+/// An address without the name and password that may stand before its host.
+fn without_credentials(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
+    format!("{scheme}://{host}{}", &rest[end..])
 }
 
 /// The body of an answer that is a success; what the hub says of any other.
@@ -79,4 +104,25 @@ pub(super) fn text_of(response: Response<Body>) -> Result<String, Failure> {
 /// A run id as an argument.
 pub(super) fn run_argument(text: &str) -> Result<RunId, String> {
     RunId::parse(text).map_err(|e| e.to_string())
+}
+
+/// An event's id as an argument.
+pub(super) fn event_id_argument(text: &str) -> Result<EventId, String> {
+    EventId::parse(text).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_credentials;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (given, shown) in [
+            ("http://127.0.0.1:8082/", "http://127.0.0.1:8082"),
+            ("http://me:p@ss@hub:1/base@x", "http://hub:1/base@x"),
+            ("hub:8082", "hub:8082"),
+        ] {
+            assert_eq!(without_credentials(given), shown);
+        }
+    }
 }

@@ -2,11 +2,17 @@
 //! wrong configuration.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
+mod check;
 mod client;
+mod demo;
+mod history;
+mod output;
 mod publish;
+mod runs;
 mod serve;
 mod sse;
 mod tail;
+mod telling;
 
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +36,14 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Follow a run; goes on after a lost connection.
     Tail(tail::TailArgs),
+    /// Print the events of a run that are stored.
+    History(history::HistoryArgs),
+    /// List the runs, the last active first.
+    Runs(runs::RunsArgs),
+    /// Say whether a hub could start here: configuration, store, spool. Changes nothing.
+    Check(check::CheckArgs),
+    /// Play the run of a small agent team into a hub.
+    Demo(demo::DemoArgs),
 }
 
 /// Which hub a command talks to.
@@ -65,6 +79,10 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Publish(args)) => publish::run(&args),
         Some(Command::Tail(args)) => tail::run(&args),
+        Some(Command::History(args)) => history::run(&args),
+        Some(Command::Runs(args)) => runs::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
     };
     let (code, message) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,

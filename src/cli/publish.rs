@@ -38,6 +38,6 @@ pub(super) fn run(args: &PublishArgs) -> Result<(), Failure> {
     body.push(b'}');
     let body = String::from_utf8(body).map_err(|e| Failure::Failed(e.to_string()))?;
     let client = Client::new(&args.target.url)?;
-    println!("{}", text_of(client.post(&format!("/runs/{}/events", args.run), &body)?)?);
+    println!("{}", text_of(client.post(&format!("/runs/{}/events", args.run), &[], &body)?)?);
     Ok(())
 }

@@ -29,7 +29,7 @@ pub(super) struct ServeArgs {
     data_dir: Option<String>,
     /// Configuration file; config/runhub.toml is read where it is there and no other is named.
     #[arg(long, env = "RUNHUB_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
 }
 
 /// A stop takes no longer than this, whatever is configured.
@@ -88,7 +88,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     })
 }
 
-fn load(args: &ServeArgs) -> Result<Config, Failure> {
+/// The configuration that a hub started with these flags would have.
+pub(super) fn load(args: &ServeArgs) -> Result<Config, Failure> {
     let flags = [
         ("bind", "server", "bind", args.bind.as_deref()),
         ("redis-url", "redis", "url", args.redis_url.as_deref()),

@@ -1,13 +1,13 @@
 //! `runhub tail`: follows a run, and goes on where it was after a lost connection.
 
 use super::client::{Client, run_argument, text_of};
-use super::sse::{Frame, Frames};
+use super::output::{Printer, goes_on};
+use super::sse::Frames;
 use super::{Failure, Target};
 use crate::event::{EventId, RunId};
 use crate::telemetry::log::one_line;
 use clap::Args;
 use serde_json::Value;
-use std::io::Write;
 use std::time::Duration;
 
 #[derive(Args)]
@@ -21,6 +21,9 @@ pub(super) struct TailArgs {
     /// Only these types, such as llm.*,tool.end.
     #[arg(long)]
     types: Option<String>,
+    /// "folded": what is stored already comes with the deltas of a message as one event.
+    #[arg(long, value_name = "folded", value_parser = ["folded"])]
+    deltas: Option<String>,
     /// Print each event as a line of JSON.
     #[arg(long)]
     json: bool,
@@ -50,16 +53,10 @@ pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
             Some(id.to_owned())
         }
     };
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    if args.from == "live" {
-        query.append_pair("from", "live");
-    }
-    if let Some(types) = &args.types {
-        query.append_pair("types", types);
-    }
-    let path = format!("/runs/{}/events/stream?{}", args.run, query.finish());
+    let printer = Printer::new(args.json);
     let mut connected_once = false;
     loop {
+        let path = path(args, connected_once);
         let headers: Vec<(&str, &str)> =
             cursor.iter().map(|id| ("last-event-id", id.as_str())).collect();
         let end = match client.get(&path, &headers) {
@@ -74,7 +71,7 @@ pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
             Ok(response) => {
                 connected_once = true;
                 let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
-                follow(Frames::new(reader), &mut cursor, args.json)?
+                follow(Frames::new(reader), &mut cursor, &printer)?
             }
             Err(Failure::Failed(reason)) if connected_once => End::Lost(reason),
             Err(failure) => return Err(failure),
@@ -89,10 +86,25 @@ pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
     }
 }
 
+fn path(args: &TailArgs, again: bool) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if args.from == "live" {
+        query.append_pair("from", "live");
+    }
+    if let Some(types) = &args.types {
+        query.append_pair("types", types);
+    }
+    // Folding is for the past; what was missed for a moment comes as it would have come live.
+    if let Some(deltas) = args.deltas.as_deref().filter(|_| !again) {
+        query.append_pair("deltas", deltas);
+    }
+    format!("/runs/{}/events/stream?{}", args.run, query.finish())
+}
+
 fn follow<R: std::io::Read>(
     mut frames: Frames<R>,
     cursor: &mut Option<String>,
-    json: bool,
+    printer: &Printer,
 ) -> Result<End, Failure> {
     loop {
         let frame = match frames.next() {
@@ -101,9 +113,7 @@ fn follow<R: std::io::Read>(
             Err(e) => return Ok(End::Lost(format!("the stream broke off: {e}"))),
         };
         if frame.name.contains('.') {
-            let shown = print(&frame, json);
-            if shown.is_err() {
-                // Nobody reads our output any more: `runhub tail … | head`.
+            if !goes_on(printer.print(&frame.data))? {
                 return Ok(End::Finished);
             }
             cursor.clone_from(&frame.last_id);
@@ -122,19 +132,4 @@ fn follow<R: std::io::Read>(
             (name, _) => eprintln!("runhub: {} {}", one_line(name), one_line(&frame.data)),
         }
     }
-}
-
-fn print(frame: &Frame, json: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        return writeln!(out, "{}", frame.data);
-    }
-    let event: Value = serde_json::from_str(&frame.data).unwrap_or_default();
-    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
-    let source = [text("/source/agent_name"), text("/source/agent_id")];
-    let source = source.into_iter().find(|s| !s.is_empty()).unwrap_or("-");
-    let sequence = event.get("sequence").map_or_else(|| "-".to_owned(), Value::to_string);
-    let data = event.get("data").map(Value::to_string).unwrap_or_default();
-    let line = format!("{} {sequence} {} {source} {data}", text("/timestamp"), frame.name);
-    writeln!(out, "{}", one_line(&line))
 }

@@ -1,6 +1,11 @@
-//! The command line: starting, failing to start, publish and tail.
+//! The command line: starting, failing to start, publish and tail; the other commands have a file each.
 
-use crate::common::{Request, Setup};
+mod check;
+mod demo;
+mod history;
+mod runs;
+
+use crate::common::{Hub, Request, Setup};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -12,6 +17,20 @@ fn output(setup: &Setup, args: &[&str], variables: &[(&str, &str)]) -> Output {
     command.output().unwrap()
 }
 
+/// The lines on standard output of a command that succeeds.
+#[track_caller]
+fn lines(setup: &Setup, args: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    let output = output(setup, args, variables);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn address(hub: &Hub) -> String {
+    format!("http://127.0.0.1:{}", hub.port)
+}
+
+#[track_caller]
 fn fails(setup: &Setup, args: &[&str], variables: &[(&str, &str)], code: i32, named: &str) {
     let output = output(setup, args, variables);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -86,7 +105,7 @@ fn a_start_says_what_a_newcomer_needs() {
 fn publish_and_tail_talk_to_a_hub() {
     let setup = Setup::embedded();
     let hub = setup.hub();
-    let url = format!("http://127.0.0.1:{}", hub.port);
+    let url = address(&hub);
     let url = [("RUNHUB_URL", url.as_str())];
     let published = output(&setup, &["publish", "r", "llm.stream", r#"{"n":1.10}"#], &url);
     let told: Value = serde_json::from_slice(&published.stdout).unwrap();
@@ -112,11 +131,16 @@ fn publish_and_tail_talk_to_a_hub() {
     assert_eq!(tail.wait().unwrap().code(), Some(0));
     let readable = output(&setup, &["tail", "r", "--types", "tool.*"], &url);
     let text = String::from_utf8(readable.stdout).unwrap();
-    assert!(text.lines().count() == 1 && text.contains(r#" 2 tool.start - {"x":2}"#), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    // 12:00:00.001, and no colours into a pipe.
+    assert!(words[0].len() == 12 && words[0].as_bytes()[2] == b':', "{text}");
+    assert_eq!(words[1..], ["2", "-", "tool.start", r#"{"x":2}"#], "{text}");
     fails(&setup, &["publish", "r", "nonsense"], &url, 2, "category.action");
     fails(&setup, &["publish", "r", "a.b", "{"], &url, 2, "DATA is not JSON");
     fails(&setup, &["tail", "r", "--from", "middle"], &url, 2, "--from");
     fails(&setup, &["tail", "r", "--types", "X"], &url, 1, "INVALID_QUERY");
+    fails(&setup, &["tail", "r", "--deltas", "whole"], &url, 2, "--help");
     let nobody = [("RUNHUB_URL", "http://127.0.0.1:1")];
     fails(&setup, &["publish", "r", "a.b"], &nobody, 1, "cannot reach a hub at http://127.0.0.1:1");
     hub.send(Request::new("DELETE", "/runs/r"));
