@@ -12,6 +12,7 @@ pub mod filter;
 pub mod frame;
 pub mod json_text;
 pub mod lifecycle;
+pub mod many_cursor;
 pub mod model;
 pub mod packed;
 pub mod parse;

@@ -23,7 +23,10 @@ mod writer;
 
 pub use mode::{Mode, ModeReport};
 pub use publish::{Ack, PublishError, Published};
-pub use subscriber::{CloseReason, Start, SubscribeError, SubscribeOptions, Subscription};
+pub use subscriber::{
+    CloseReason, Control, Item, ManySubscription, ReadyEvent, Shape, Start, SubscribeError,
+    SubscribeOptions, Subscription,
+};
 
 use crate::config::Config;
 use crate::event::RunStatus;

@@ -1,6 +1,6 @@
 //! Panics of real actors under load: healed within moments, nothing lost and nothing twice.
 
-use super::{Ack, Hub, Published, SubscribeOptions, Subscription};
+use super::{Ack, Hub, Item, Published, SubscribeOptions, Subscription};
 use crate::config::Config;
 use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{EventId, NewEvent, RunId, Timestamp};
@@ -65,8 +65,9 @@ async fn publish(hub: &Hub, number: usize) {
 async fn numbers(stream: &mut Subscription, count: usize) -> Vec<usize> {
     let (mut seen, mut text) = (Vec::new(), String::new());
     while seen.len() < count {
-        let chunk = poll_fn(|cx| stream.poll_next(cx)).await.expect("the stream goes on");
-        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        let item = poll_fn(|cx| stream.poll_next(cx)).await.expect("the stream goes on");
+        let Item::Bytes(bytes) = item else { panic!("it was asked for bytes") };
+        text.push_str(std::str::from_utf8(&bytes).unwrap());
         while let Some((frame, rest)) = text.split_once("\n\n") {
             if let Some((_, data)) = frame.split_once(r#""data":"#) {
                 let digits = data.split(|c: char| !c.is_ascii_digit()).next().unwrap();

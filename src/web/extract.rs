@@ -29,16 +29,24 @@ fn odd_header(name: &HeaderName) -> Problem {
     Problem::new(Code::InvalidEventId, format!("{name} is to be given once, in ASCII"))
 }
 
-/// The cursor a reader comes back with: the header, or for clients that cannot set one, the parameter.
+/// The cursor a reader of one run comes back with.
 pub(super) fn last_event_id(
     request: &HttpRequest,
     query: &Query<'_>,
 ) -> Result<Option<EventId>, Problem> {
+    last_event_id_text(request, query)?.map(|text| Ok(EventId::parse(text)?)).transpose()
+}
+
+/// The cursor a reader comes back with: the header, or for clients that cannot set one, the parameter.
+pub(super) fn last_event_id_text<'r>(
+    request: &'r HttpRequest,
+    query: &'r Query<'_>,
+) -> Result<Option<&'r str>, Problem> {
     static NAME: HeaderName = HeaderName::from_static("last-event-id");
     let given = match header(request, &NAME)? {
         Some(value) => Some(value),
         None => query.get("last_event_id")?,
     };
     // An empty one is what a page has that has seen nothing yet.
-    given.filter(|text| !text.is_empty()).map(|text| Ok(EventId::parse(text)?)).transpose()
+    Ok(given.filter(|text| !text.is_empty()))
 }

@@ -13,6 +13,7 @@ mod request_id;
 mod runs;
 mod server;
 mod stream;
+mod ws;
 
 pub use problem::{Code, Problem};
 pub use server::{Server, bind};
@@ -42,11 +43,18 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(web::head().to(stream::head))
                 .default_service(web::to(|| refused(&[Method::GET, Method::HEAD]))),
         )
+        .service(only_get("/runs/{run}/events/ws", web::get().to(ws::follow)))
         .service(
             web::resource("/runs/{run}/events")
                 .route(web::post().to(publish::publish))
                 .route(get().to(history::history))
                 .default_service(web::to(|| refused(&[Method::GET, Method::HEAD, Method::POST]))),
+        )
+        .service(
+            web::resource("/events/stream")
+                .route(web::get().to(stream::follow_many))
+                .route(web::head().to(stream::head_many))
+                .default_service(web::to(|| refused(&[Method::GET, Method::HEAD]))),
         )
         .service(
             web::resource("/events")

@@ -2,12 +2,14 @@
 
 use super::App;
 use super::accept;
-use super::extract::{last_event_id, run_id};
+use super::extract::{last_event_id, last_event_id_text, run_id};
 use super::problem::{Code, Problem};
 use super::query::Query;
-use crate::event::Filter;
 use crate::event::frame::Framing;
-use crate::hub::{Start, SubscribeError, SubscribeOptions, Subscription};
+use crate::event::{EventId, Filter, RunId, many_cursor};
+use crate::hub::{
+    Item, ManySubscription, Shape, Start, SubscribeError, SubscribeOptions, Subscription,
+};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::Data;
@@ -21,11 +23,64 @@ use std::task::{Context, Poll};
 pub(super) async fn follow(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, Problem> {
     let run = run_id(&request)?;
     accept::choose(&request, &["text/event-stream"])?;
-    let options = options(&request)?;
+    let query = Query::of(&request);
+    let options = SubscribeOptions {
+        shape: Shape::Sse(framing(&query)?),
+        ..options(&query, last_event_id(&request, &query)?)?
+    };
     match app.hub.subscribe(&run, options).await {
         Ok(subscription) => Ok(head_of_stream().body(StreamBody(subscription))),
         Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The most runs on one stream.
+const MOST_RUNS: usize = 128;
+
+/// Handles GET for several runs.
+pub(super) async fn follow_many(
+    request: HttpRequest,
+    app: Data<App>,
+) -> Result<HttpResponse, Problem> {
+    accept::choose(&request, &["text/event-stream"])?;
+    let query = Query::of(&request);
+    let runs = runs(&query)?;
+    let positions = match last_event_id_text(&request, &query)? {
+        Some(cursor) => Some(
+            many_cursor::decode(&runs, cursor)
+                .map_err(|e| Problem::new(Code::InvalidEventId, e.to_string()))?,
+        ),
+        None => None,
+    };
+    let (options, framing) = (options(&query, None)?, framing(&query)?);
+    match app.hub.subscribe_many(runs, positions, &options, framing).await {
+        Ok(subscription) => Ok(head_of_stream().body(ManyBody(subscription))),
+        Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Handles HEAD for several runs.
+pub(super) async fn head_many(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    runs(&Query::of(&request))?;
+    Ok(head_of_stream().finish())
+}
+
+/// The runs of a query, sorted, each once.
+fn runs(query: &Query<'_>) -> Result<Vec<RunId>, Problem> {
+    let invalid = |detail: String| Err(Problem::new(Code::InvalidQuery, detail));
+    let Some(text) = query.get("runs")?.filter(|text| !text.is_empty()) else {
+        return invalid("runs names the runs to follow: ?runs=a,b,c".to_owned());
+    };
+    let mut runs = text.split(',').map(RunId::parse).collect::<Result<Vec<_>, _>>()?;
+    runs.sort();
+    runs.dedup();
+    match runs.len() {
+        count if count > MOST_RUNS => {
+            invalid(format!("runs names {count} runs, the most on one stream is {MOST_RUNS}"))
+        }
+        _ => Ok(runs),
     }
 }
 
@@ -35,20 +90,26 @@ pub(super) async fn head(request: HttpRequest) -> Result<HttpResponse, Problem> 
     Ok(head_of_stream().finish())
 }
 
-fn options(request: &HttpRequest) -> Result<SubscribeOptions, Problem> {
-    let query = Query::of(request);
-    let cursor = last_event_id(request, &query)?;
+fn framing(query: &Query<'_>) -> Result<Framing, Problem> {
+    let framings = [("typed", Framing::Typed), ("message", Framing::Message)];
+    Ok(query.word("framing", &framings)?.unwrap_or_default())
+}
+
+/// What a query asks for, but for how it is written.
+pub(super) fn options(
+    query: &Query<'_>,
+    cursor: Option<EventId>,
+) -> Result<SubscribeOptions, Problem> {
     let from = query.word("from", &[("start", Start::Beginning), ("live", Start::Live)])?;
     if query.get("deltas")?.is_some() {
         let detail = "deltas is not supported by this version";
         return Err(Problem::new(Code::InvalidQuery, detail));
     }
-    let framings = [("typed", Framing::Typed), ("message", Framing::Message)];
     Ok(SubscribeOptions {
         // A client that comes back says where it was; where it once began no longer matters.
         start: cursor.map(Start::After).or(from).unwrap_or_default(),
-        filter: filter(&query)?,
-        framing: query.word("framing", &framings)?.unwrap_or_default(),
+        filter: filter(query)?,
+        shape: Shape::Items,
         must_exist: query.word("must_exist", &[("true", true), ("false", false)])?.unwrap_or(false),
     })
 }
@@ -78,9 +139,35 @@ impl MessageBody for StreamBody {
     }
 
     fn poll_next(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        self.get_mut().0.poll_next(cx).map(|chunk| chunk.map(Ok))
+        loop {
+            match self.0.poll_next(cx) {
+                Poll::Ready(Some(Item::Bytes(bytes))) => return Poll::Ready(Some(Ok(bytes))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+                // It was asked for bytes alone.
+                Poll::Ready(Some(Item::Event(_) | Item::Control(_))) => {}
+            }
+        }
+    }
+}
+
+/// The body of a stream of several runs.
+struct ManyBody(ManySubscription);
+
+impl MessageBody for ManyBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        self.0.poll_next(cx).map(|chunk| chunk.map(Ok))
     }
 }

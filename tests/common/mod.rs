@@ -7,6 +7,7 @@ pub mod proxy;
 pub mod redis_server;
 pub mod sse;
 pub mod wait;
+pub mod ws;
 
 pub use http::{Answer, Request};
 pub use hub::{Hub, Setup};

@@ -4,19 +4,19 @@ use crate::event::{EventId, Sequence};
 
 /// A hole in what a reader gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::hub) struct Gap {
-    pub(in crate::hub) reason: GapReason,
+pub struct Gap {
+    pub reason: GapReason,
     /// The position the reader was at.
-    pub(in crate::hub) requested: EventId,
+    pub requested: EventId,
     /// The oldest event kept, from which the reader goes on; none if none is.
-    pub(in crate::hub) oldest: Option<EventId>,
+    pub oldest: Option<EventId>,
     /// How many events are missing, where it can be known.
-    pub(in crate::hub) missed: Option<u64>,
+    pub missed: Option<u64>,
 }
 
 /// Why there is a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::hub) enum GapReason {
+pub enum GapReason {
     /// The events behind the position were trimmed away.
     Trimmed,
     /// The position is ahead of the run: the store was emptied or rolled back.
@@ -24,7 +24,7 @@ pub(in crate::hub) enum GapReason {
 }
 
 impl GapReason {
-    pub(in crate::hub) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Trimmed => "trimmed",
             Self::Reset => "reset",
@@ -35,7 +35,7 @@ impl GapReason {
 impl Gap {
     /// The hole between a position, whose event had this number, and the oldest event kept behind it. To
     /// be asked only where that event does not directly follow.
-    pub(in crate::hub) fn between(
+    pub fn between(
         requested: EventId,
         at: Option<Sequence>,
         oldest: EventId,

@@ -9,7 +9,7 @@ mod gap;
 mod pump;
 mod ring;
 
-pub(super) use gap::{Gap, GapReason};
+pub use gap::{Gap, GapReason};
 
 use super::Core;
 use super::obituary::Obituary;

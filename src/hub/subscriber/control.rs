@@ -30,11 +30,13 @@ impl CloseReason {
     }
 }
 
-/// A control frame.
-pub(super) enum Control {
+/// What a stream says besides events.
+#[derive(Debug, Clone)]
+pub enum Control {
+    /// Events are missing.
     Gap(Gap),
+    /// The stream ends here.
     Close(CloseReason),
-    Heartbeat(Timestamp),
     /// The store is away, since then.
     Degraded(Timestamp),
     /// The store is back and has all that was published meanwhile, since then.
@@ -42,8 +44,18 @@ pub(super) enum Control {
 }
 
 impl Control {
-    /// As Server-Sent Events. Everything in it is a number or a constant.
-    pub(super) fn to_sse(&self) -> Bytes {
+    /// The word on the wire.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Gap(_) => "gap",
+            Self::Close(_) => "close",
+            Self::Degraded(_) => "degraded",
+            Self::Recovered(_) => "recovered",
+        }
+    }
+
+    /// Its members as JSON, without the braces. Everything in it is a number or a constant.
+    pub fn members(&self) -> String {
         match self {
             Self::Gap(gap) => {
                 let reason = gap.reason.as_str();
@@ -51,21 +63,22 @@ impl Control {
                 let missed = gap.missed.map_or_else(|| "null".to_owned(), |n| n.to_string());
                 let requested = gap.requested;
                 format!(
-                    "event: gap\ndata: {{\"reason\":\"{reason}\",\"requested\":\"{requested}\",\
-                     \"oldest\":{oldest},\"missed\":{missed}}}\n\n"
+                    "\"reason\":\"{reason}\",\"requested\":\"{requested}\",\
+                     \"oldest\":{oldest},\"missed\":{missed}"
                 )
             }
-            Self::Close(reason) => {
-                format!("event: close\ndata: {{\"reason\":\"{}\"}}\n\n", reason.as_str())
-            }
-            Self::Degraded(since) => {
-                format!("event: degraded\ndata: {{\"since\":\"{since}\"}}\n\n")
-            }
-            Self::Recovered(since) => {
-                format!("event: recovered\ndata: {{\"since\":\"{since}\"}}\n\n")
-            }
-            Self::Heartbeat(now) => format!(": heartbeat {now}\n\n"),
+            Self::Close(reason) => format!("\"reason\":\"{}\"", reason.as_str()),
+            Self::Degraded(since) | Self::Recovered(since) => format!("\"since\":\"{since}\""),
         }
-        .into()
     }
+
+    /// As a frame of Server-Sent Events.
+    pub fn to_sse(&self) -> Bytes {
+        format!("event: {}\ndata: {{{}}}\n\n", self.name(), self.members()).into()
+    }
+}
+
+/// The comment that keeps a silent stream open.
+pub fn heartbeat(now: Timestamp) -> Bytes {
+    format!(": heartbeat {now}\n\n").into()
 }

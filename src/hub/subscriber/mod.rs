@@ -6,13 +6,15 @@
 //! nothing for long is cut.
 
 mod control;
+mod many;
 mod opening;
 mod outbox;
 mod seam;
 mod session;
 
-pub use control::CloseReason;
-pub use outbox::{Outbox, Pulled};
+pub use control::{CloseReason, Control};
+pub use many::ManySubscription;
+pub use outbox::{Item, Outbox, Pulled, ReadyEvent, Shape};
 pub use session::{Start, SubscribeError, SubscribeOptions, Subscription};
 
 use super::Core;
@@ -24,7 +26,6 @@ use crate::event::{EncodedBatch, EventId, RunId, Timestamp};
 use crate::store::{Page, RangeRequest};
 use crate::telemetry::metrics;
 use actix::prelude::*;
-use control::Control;
 use opening::Opening;
 use seam::{AfterPage, OnBatch, Seam};
 use std::sync::Arc;
@@ -146,12 +147,7 @@ impl SubscriberActor {
         if let Some(requested) = self.reset_from.take() {
             let oldest = first.map(|e| e.id);
             let reason = super::run::GapReason::Reset;
-            self.outbox.push_control(&Control::Gap(Gap {
-                reason,
-                requested,
-                oldest,
-                missed: None,
-            }));
+            self.outbox.push_control(Control::Gap(Gap { reason, requested, oldest, missed: None }));
         } else if let Some(first) = first {
             let follows = match (at, first.sequence) {
                 (Some(at), Some(next)) => at.missing_before(next) == Some(0),
@@ -187,7 +183,7 @@ impl SubscriberActor {
                 let at =
                     actor.outbox.progress().sequence.or_else(|| Seam::sequence_before_all(cursor));
                 let gap = Gap::between(cursor, at, oldest.id, first.sequence);
-                actor.outbox.push_control(&Control::Gap(gap));
+                actor.outbox.push_control(Control::Gap(gap));
             }
             actor.doubtful = false;
             actor.deliver_page(page, ctx);
@@ -240,7 +236,7 @@ impl SubscriberActor {
             Mode::Recovering => return,
         };
         if self.outbox.learn_mode(degraded) {
-            self.outbox.push_control(&control);
+            self.outbox.push_control(control);
         }
     }
 
@@ -302,7 +298,7 @@ impl Handler<FromRun> for SubscriberActor {
                 }
                 OnBatch::Deliver => {
                     if let Some(gap) = gap.filter(|gap| gap.requested == self.seam.cursor()) {
-                        self.outbox.push_control(&Control::Gap(gap));
+                        self.outbox.push_control(Control::Gap(gap));
                     }
                     self.deliver(&batch);
                     if self.seam.is_at_head() {

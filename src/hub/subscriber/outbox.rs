@@ -2,10 +2,10 @@
 //! the response, and how far it has come. It outlives the actor, so that a replacement goes on exactly
 //! where its predecessor stopped.
 
-use super::control::{CloseReason, Control};
+use super::control::{CloseReason, Control, heartbeat};
 use super::session::Start;
 use crate::event::frame::Framing;
-use crate::event::{EncodedBatch, EventId, Filter, Lifecycle, Sequence, Timestamp};
+use crate::event::{EncodedBatch, EventId, EventType, Filter, Lifecycle, Sequence, Timestamp};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -15,17 +15,64 @@ use std::time::{Duration, Instant};
 /// The most bytes handed over at a time.
 const PIECE: usize = 16 << 10;
 
+/// What a reader takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Ready bytes of Server-Sent Events, many events in one piece.
+    Sse(Framing),
+    /// Events and controls one by one, for whoever writes them in another way.
+    Items,
+}
+
+/// One thing that a stream has for its reader.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// Ready bytes.
+    Bytes(Bytes),
+    /// An event.
+    Event(ReadyEvent),
+    /// Something that is no event.
+    Control(Control),
+}
+
+/// An event as its reader gets it.
+#[derive(Debug, Clone)]
+pub struct ReadyEvent {
+    /// Its position.
+    pub id: EventId,
+    /// Its type.
+    pub kind: EventType,
+    /// The event of CONTRACT section 2, on one line.
+    pub json: Bytes,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self::Sse(Framing::default())
+    }
+}
+
+impl Item {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Event(event) => event.json.len() + 64,
+            Self::Control(_) => 64,
+        }
+    }
+}
+
 /// The queue; see the module.
 pub struct Outbox {
     filter: Filter,
-    framing: Framing,
+    shape: Shape,
     /// Bytes from which on it is full. One batch may stand over.
     limit: usize,
     state: Mutex<State>,
 }
 
 struct State {
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Item>,
     bytes: usize,
     progress: Progress,
     wants_room: bool,
@@ -54,14 +101,14 @@ pub(super) struct Progress {
 /// What the reader's side finds.
 #[derive(Debug)]
 pub struct Pulled {
-    /// The next bytes; none for the end of the stream.
-    pub chunk: Option<Bytes>,
+    /// The next item; none for the end of the stream.
+    pub item: Option<Item>,
     /// Whether the subscriber waits to be told that there is room now.
     pub tell_of_room: bool,
 }
 
 impl Outbox {
-    pub(super) fn new(filter: Filter, framing: Framing, limit: usize, progress: Progress) -> Self {
+    pub(super) fn new(filter: Filter, shape: Shape, limit: usize, progress: Progress) -> Self {
         let state = State {
             chunks: VecDeque::new(),
             bytes: 0,
@@ -75,17 +122,30 @@ impl Outbox {
             taken: Vec::new(),
             untaken_since: None,
         };
-        Self { filter, framing, limit: limit.max(1), state: Mutex::new(state) }
+        Self { filter, shape, limit: limit.max(1), state: Mutex::new(state) }
     }
 
     /// Puts the wanted events of a batch behind a position in, and moves on past the batch.
     pub(super) fn push_batch(&self, batch: &EncodedBatch, position: EventId) {
         let mut state = self.state.lock();
-        batch.frames_after(position, &self.filter, self.framing, |bytes| {
-            // A slice keeps its whole batch in memory; of a few events in a large batch, a copy is less.
-            let few = bytes.len() < batch.size() / 4;
-            state.push(if few { Bytes::copy_from_slice(&bytes) } else { bytes });
-        });
+        // A slice keeps its whole batch in memory; of a few events in a large batch, a copy is less.
+        let kept = |bytes: Bytes| match bytes.len() < batch.size() / 4 {
+            true => Bytes::copy_from_slice(&bytes),
+            false => bytes,
+        };
+        match self.shape {
+            Shape::Sse(framing) => {
+                batch.frames_after(position, &self.filter, framing, |bytes| {
+                    state.push(Item::Bytes(kept(bytes)));
+                });
+            }
+            Shape::Items => {
+                for event in batch.after(position).iter().filter(|e| e.is_wanted(&self.filter)) {
+                    let (id, kind, json) = (event.id, event.kind.clone(), kept(batch.json(event)));
+                    state.push(Item::Event(ReadyEvent { id, kind, json }));
+                }
+            }
+        }
         let progress = &mut state.progress;
         if batch.last > progress.cursor {
             progress.sequence = batch.events().last().map_or(progress.sequence, |e| e.sequence);
@@ -98,8 +158,15 @@ impl Outbox {
     }
 
     /// Puts a control frame in.
-    pub(super) fn push_control(&self, control: &Control) {
-        self.push_bytes(control.to_sse());
+    pub(super) fn push_control(&self, control: Control) {
+        self.push(self.shaped(control));
+    }
+
+    fn shaped(&self, control: Control) -> Item {
+        match self.shape {
+            Shape::Sse(_) => Item::Bytes(control.to_sse()),
+            Shape::Items => Item::Control(control),
+        }
     }
 
     /// Notes the mode; true if the reader was told otherwise.
@@ -108,10 +175,10 @@ impl Outbox {
         std::mem::replace(told, degraded) != degraded
     }
 
-    /// Puts ready bytes in.
-    pub(super) fn push_bytes(&self, bytes: Bytes) {
+    /// Puts an item in.
+    pub(super) fn push(&self, item: Item) {
         let mut state = self.state.lock();
-        state.push(bytes);
+        state.push(item);
         state.wake();
     }
 
@@ -125,7 +192,7 @@ impl Outbox {
         if reason == CloseReason::SlowClient {
             state.drop_whole_frames();
         }
-        state.push(Control::Close(reason).to_sse());
+        state.push(self.shaped(Control::Close(reason)));
         state.closed = true;
         state.wake();
     }
@@ -156,17 +223,18 @@ impl Outbox {
         since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
     }
 
-    /// Puts a heartbeat in if there was silence for `every`, and says when to look again.
+    /// Puts a heartbeat in if there was silence for `every`, and says when to look again. Whoever takes items
+    /// sees to that itself.
     pub(super) fn heartbeat(&self, now: Instant, every: Duration) -> Duration {
         let mut state = self.state.lock();
         let silence = now.saturating_duration_since(state.last_push);
-        if !state.chunks.is_empty() {
+        if !state.chunks.is_empty() || self.shape == Shape::Items {
             return every;
         }
         if silence < every {
             return every.saturating_sub(silence);
         }
-        state.push(Control::Heartbeat(Timestamp::now()).to_sse());
+        state.push(Item::Bytes(heartbeat(Timestamp::now())));
         state.wake();
         every
     }
@@ -182,21 +250,23 @@ impl Outbox {
         std::mem::take(&mut self.state.lock().orphaned)
     }
 
-    /// The reader's side: the next bytes.
+    /// The reader's side: the next item.
     pub(super) fn poll_pull(&self, cx: &Context<'_>) -> Poll<Pulled> {
         let mut state = self.state.lock();
         match state.chunks.pop_front() {
             Some(chunk) => {
                 state.bytes -= chunk.len();
-                state.taken.extend_from_slice(&chunk[chunk.len().saturating_sub(2)..]);
-                let surplus = state.taken.len().saturating_sub(2);
-                state.taken.drain(..surplus);
+                if let Item::Bytes(bytes) = &chunk {
+                    state.taken.extend_from_slice(&bytes[bytes.len().saturating_sub(2)..]);
+                    let surplus = state.taken.len().saturating_sub(2);
+                    state.taken.drain(..surplus);
+                }
                 state.untaken_since = (!state.chunks.is_empty()).then(Instant::now);
                 let tell_of_room = state.wants_room && state.bytes <= self.limit / 2;
                 state.wants_room &= !tell_of_room;
-                Poll::Ready(Pulled { chunk: Some(chunk), tell_of_room })
+                Poll::Ready(Pulled { item: Some(chunk), tell_of_room })
             }
-            None if state.closed => Poll::Ready(Pulled { chunk: None, tell_of_room: false }),
+            None if state.closed => Poll::Ready(Pulled { item: None, tell_of_room: false }),
             None => {
                 state.waker = Some(cx.waker().clone());
                 Poll::Pending
@@ -208,35 +278,42 @@ impl Outbox {
 impl State {
     /// Drops what is queued, but for the rest of a frame that is half taken: it has to end.
     fn drop_whole_frames(&mut self) {
-        let queued: Vec<Bytes> = self.chunks.drain(..).collect();
+        let queued: Vec<Item> = self.chunks.drain(..).collect();
         self.bytes = 0;
         if self.taken.is_empty() || self.taken == b"\n\n" {
             return;
         }
         let mut rest = self.taken.clone();
         let known = rest.len();
-        rest.extend(queued.iter().flatten());
+        for item in &queued {
+            if let Item::Bytes(bytes) = item {
+                rest.extend_from_slice(bytes);
+            }
+        }
         let end = rest.windows(2).skip(known.saturating_sub(1)).position(|w| w == b"\n\n");
         let end = end.map_or(rest.len(), |at| at + known.saturating_sub(1) + 2);
-        self.push(Bytes::from(
-            rest.split_off(known).into_iter().take(end - known).collect::<Vec<_>>(),
-        ));
+        let rest: Vec<u8> = rest.split_off(known).into_iter().take(end - known).collect();
+        self.push(Item::Bytes(rest.into()));
     }
 
-    fn push(&mut self, bytes: Bytes) {
+    fn push(&mut self, item: Item) {
         // An empty chunk would end a chunked response.
-        if self.closed || bytes.is_empty() {
+        if self.closed || item.len() == 0 {
             return;
         }
         self.last_push = Instant::now();
         self.untaken_since.get_or_insert(self.last_push);
-        self.bytes += bytes.len();
-        // In small pieces, so that each that is taken shows that the reader is slow, not gone.
-        let mut rest = bytes;
-        while rest.len() > PIECE {
-            self.chunks.push_back(rest.split_to(PIECE));
+        self.bytes += item.len();
+        match item {
+            Item::Bytes(mut rest) => {
+                // In small pieces, so that each that is taken shows that the reader is slow, not gone.
+                while rest.len() > PIECE {
+                    self.chunks.push_back(Item::Bytes(rest.split_to(PIECE)));
+                }
+                self.chunks.push_back(Item::Bytes(rest));
+            }
+            other => self.chunks.push_back(other),
         }
-        self.chunks.push_back(rest);
     }
 
     fn wake(&mut self) {
@@ -254,10 +331,11 @@ mod tests {
     fn cut_after(pieces: usize) -> String {
         let progress =
             Progress { cursor: EventId::START, sequence: None, ended: false, blind: None };
-        let outbox = Outbox::new(Filter::default(), Framing::Typed, 1 << 20, progress);
+        let outbox = Outbox::new(Filter::default(), Shape::Sse(Framing::Typed), 1 << 20, progress);
         let frame = |c: &str, size| format!("data: {}\n\n", c.repeat(size));
         // The first frame's two line breaks fall into different pieces.
-        outbox.push_bytes((frame("a", 2 * PIECE - 7) + &frame("b", 3 * PIECE)).into());
+        let frames = frame("a", 2 * PIECE - 7) + &frame("b", 3 * PIECE);
+        outbox.push(Item::Bytes(frames.into()));
         let cx = Context::from_waker(Waker::noop());
         let mut got = Vec::new();
         for taken in 0.. {
@@ -265,7 +343,9 @@ mod tests {
                 outbox.close(CloseReason::SlowClient);
             }
             match outbox.poll_pull(&cx) {
-                Poll::Ready(Pulled { chunk: Some(chunk), .. }) => got.extend_from_slice(&chunk),
+                Poll::Ready(Pulled { item: Some(Item::Bytes(bytes)), .. }) => {
+                    got.extend_from_slice(&bytes);
+                }
                 _ => break,
             }
         }

@@ -1,10 +1,9 @@
 //! A reader's stream: opening it, reading from it, and giving it a new SubscriberActor should its own die.
 
 use super::opening::Opening;
-use super::outbox::Progress;
+use super::outbox::{Item, Progress, Shape};
 use super::seam::Seam;
 use super::{Gone, Outbox, Room, SubscriberActor};
-use crate::event::frame::Framing;
 use crate::event::{EventId, Filter, RunId};
 use crate::hub::obituary::Obituary;
 use crate::hub::{Core, Hub};
@@ -15,6 +14,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
 
 /// Where in a run a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,8 +35,8 @@ pub struct SubscribeOptions {
     pub start: Start,
     /// Which events.
     pub filter: Filter,
-    /// How frames are written.
-    pub framing: Framing,
+    /// What the reader takes.
+    pub shape: Shape,
     /// Whether a run without events is an error.
     pub must_exist: bool,
 }
@@ -64,7 +64,7 @@ pub enum SubscribeError {
     Store(StoreError),
 }
 
-/// A stream of Server-Sent Events. Dropping it ends it.
+/// A run's stream. Dropping it ends it.
 pub struct Subscription {
     core: Arc<Core>,
     run: RunId,
@@ -122,10 +122,11 @@ impl Hub {
         };
         let config = &core.config.subscribe;
         let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended, blind };
-        let outbox =
-            Outbox::new(options.filter, options.framing, config.outbox.as_usize(), progress);
+        let outbox = Outbox::new(options.filter, options.shape, config.outbox.as_usize(), progress);
         let outbox = Arc::new(outbox);
-        outbox.push_bytes(Bytes::from(format!("retry: {}\n\n", config.retry.as_millis())));
+        if matches!(options.shape, Shape::Sse(_)) {
+            outbox.push(Item::Bytes(retry(config.retry)));
+        }
         let actor = start(core, run, &outbox, &known);
         Ok(Subscription { core: Arc::clone(core), run: run.clone(), outbox, actor, _place: place })
     }
@@ -178,9 +179,24 @@ fn start(
     actor.start()
 }
 
+/// What tells an `EventSource` how long to wait before it reconnects.
+pub(super) fn retry(after: Duration) -> Bytes {
+    format!("retry: {}\n\n", after.as_millis()).into()
+}
+
 impl Subscription {
-    /// The next bytes of the stream; none at its end.
-    pub fn poll_next(&mut self, cx: &TaskContext<'_>) -> Poll<Option<Bytes>> {
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Up to where its reader has been served, or was when it came.
+    pub(super) fn position(&self) -> EventId {
+        self.outbox.progress().cursor
+    }
+
+    /// The next item of the stream; none at its end.
+    pub fn poll_next(&mut self, cx: &TaskContext<'_>) -> Poll<Option<Item>> {
         if self.outbox.take_orphaned() {
             let Progress { cursor, ended, .. } = self.outbox.progress();
             let known = Opening { cursor, last: cursor, ended, doubtful: false, reset_from: None };
@@ -190,7 +206,7 @@ impl Subscription {
         if pulled.tell_of_room {
             self.actor.do_send(Room);
         }
-        Poll::Ready(pulled.chunk)
+        Poll::Ready(pulled.item)
     }
 
     #[cfg(test)]

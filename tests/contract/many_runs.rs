@@ -1,0 +1,149 @@
+//! Several runs on one stream: every event of each, in its order, and a cursor that resumes all of them.
+
+use crate::common::{Frame, Request, Setup, Stream, on_both_stores};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+on_both_stores!(
+    every_run_comes_in_its_order_and_resumes_exactly,
+    filters_framing_and_runs_that_are_over,
+);
+
+/// The next events: their run, their number, and the cursor behind each.
+fn events(stream: &mut Stream, count: usize) -> Vec<(String, u64, String)> {
+    let mut events = Vec::new();
+    for _ in 0..count {
+        let (cursor, event) = stream.event();
+        let run = event["run_id"].as_str().unwrap().to_owned();
+        events.push((run, event["sequence"].as_u64().unwrap(), cursor));
+    }
+    events
+}
+
+fn by_run(events: &[(String, u64, String)]) -> HashMap<&str, Vec<u64>> {
+    let mut runs: HashMap<&str, Vec<u64>> = HashMap::new();
+    for (run, sequence, _) in events {
+        runs.entry(run).or_default().push(*sequence);
+    }
+    runs
+}
+
+fn every_run_comes_in_its_order_and_resumes_exactly(setup: Setup) {
+    let hub = setup.hub();
+    hub.publish_numbers("a", 1, 3);
+    hub.publish_numbers("b", 1, 2);
+    // One of them is not known yet; the order in the address does not matter.
+    let mut stream = hub.follow("/events/stream?runs=c,a,b");
+    let mut seen = events(&mut stream, 5);
+    hub.publish_numbers("c", 1, 2);
+    hub.publish_numbers("a", 4, 1);
+    seen.extend(events(&mut stream, 3));
+    let expected: HashMap<&str, Vec<u64>> =
+        HashMap::from([("a", vec![1, 2, 3, 4]), ("b", vec![1, 2]), ("c", vec![1, 2])]);
+    assert_eq!(by_run(&seen), expected);
+    // From whatever point it is resumed: all that comes later, once.
+    for cut in 0..seen.len() {
+        let mut resumed = hub.follow_from("/events/stream?runs=a,b,c", &seen[cut].2);
+        let rest = events(&mut resumed, seen.len() - cut - 1);
+        let all: Vec<_> = seen[..=cut].iter().chain(&rest).cloned().collect();
+        assert_eq!(by_run(&all), expected, "cut at {cut}");
+    }
+    hub.publish_numbers("b", 3, 1);
+    let last = &events(&mut stream, 1)[0].2;
+    let mut live = hub.follow_from("/events/stream?runs=a,b,c", last);
+    hub.publish_numbers("a", 5, 1);
+    assert_eq!(by_run(&events(&mut live, 1)), HashMap::from([("a", vec![5])]));
+}
+
+fn filters_framing_and_runs_that_are_over(setup: Setup) {
+    let hub = setup.hub();
+    hub.publish("a", &json!([{ "type": "llm.stream" }, { "type": "tool.end" }]));
+    hub.publish("b", &json!([{ "type": "tool.end" }, { "type": "lifecycle.completed" }]));
+    let mut tools = hub.follow("/events/stream?runs=a,b&types=tool.*&framing=message");
+    for _ in 0..2 {
+        let Frame::Event { name, data, .. } = tools.next_real() else { panic!("an event") };
+        assert_eq!((name, &data["event"]["category"]), (None, &json!("tool")));
+    }
+    // It goes on for the one that has not ended, and ends with it.
+    hub.publish("a", &json!([{ "type": "tool.end" }, { "type": "lifecycle.failed" }]));
+    assert_eq!(tools.event().1["run_id"], "a");
+    tools.closes("run_finished");
+    let mut all = hub.follow("/events/stream?runs=a,b");
+    let cursor = events(&mut all, 6).pop().unwrap().2;
+    all.closes("run_finished");
+    let over = Request::new("GET", "/events/stream?runs=a,b").header("last-event-id", &cursor);
+    assert_eq!(over.send(hub.port).status, 204);
+}
+
+#[test]
+fn a_gap_says_in_which_run() {
+    let setup = Setup::embedded();
+    let hub = setup.hub();
+    hub.publish_numbers("a", 1, 2);
+    hub.publish_numbers("b", 1, 2);
+    let mut stream = hub.follow("/events/stream?runs=a,b");
+    let cursor = events(&mut stream, 4).pop().unwrap().2;
+    drop(stream);
+    assert_eq!(hub.send(Request::new("DELETE", "/runs/b")).status, 204);
+    let mut resumed = hub.follow_from("/events/stream?runs=a,b", &cursor);
+    hub.publish_numbers("b", 1, 1);
+    let (name, gap) = resumed.control();
+    assert_eq!(
+        (name.as_str(), &gap["run_id"], &gap["reason"]),
+        ("gap", &json!("b"), &json!("reset"))
+    );
+    assert_eq!(by_run(&events(&mut resumed, 1)), HashMap::from([("b", vec![1])]));
+}
+
+#[test]
+fn redis_goes_and_comes_and_every_run_goes_on() {
+    let redis =
+        crate::common::RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut setup = Setup::on(redis).set("PUBLISH__TIMEOUT", "1s");
+    let hub = setup.hub();
+    for run in ["a", "b"] {
+        hub.publish_numbers(run, 1, 1);
+    }
+    let mut stream = hub.follow("/events/stream?runs=a,b");
+    let mut seen = events(&mut stream, 2);
+    setup.redis.as_mut().unwrap().kill();
+    for run in ["a", "b"] {
+        hub.publish_spooled(run, &json!({ "type": "a.b" }));
+    }
+    setup.redis.as_mut().unwrap().start_again();
+    seen.extend(events(&mut stream, 2));
+    hub.until_mode("normal");
+    hub.publish_numbers("a", 3, 1);
+    seen.extend(events(&mut stream, 1));
+    assert_eq!(by_run(&seen), HashMap::from([("a", vec![1, 2, 3]), ("b", vec![1, 2])]));
+    assert_eq!(stream.modes, ["degraded", "recovered"], "said once, not once a run");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let setup = Setup::embedded().set("SUBSCRIBE__HEARTBEAT", "100ms");
+    let hub = setup.hub();
+    let names = |count: u32| (0..count).map(|n| format!("r{n}")).collect::<Vec<_>>().join(",");
+    for (query, status, code) in [
+        (String::new(), 400, "INVALID_QUERY"),
+        ("?runs=".to_owned(), 400, "INVALID_QUERY"),
+        ("?runs=a,,b".to_owned(), 400, "INVALID_RUN_ID"),
+        ("?runs=a,b%0A".to_owned(), 400, "INVALID_RUN_ID"),
+        (format!("?runs={}", names(129)), 400, "INVALID_QUERY"),
+        ("?runs=a&runs=b".to_owned(), 400, "INVALID_QUERY"),
+        ("?runs=a,b&last_event_id=1-1".to_owned(), 400, "INVALID_EVENT_ID"),
+        ("?runs=a,b&must_exist=true".to_owned(), 404, "RUN_NOT_FOUND"),
+    ] {
+        hub.get(&format!("/events/stream{query}")).is_problem(status, code);
+    }
+    hub.publish_numbers("a", 1, 1);
+    let cursor = events(&mut hub.follow("/events/stream?runs=a,b"), 1).pop().unwrap().2;
+    let other = hub.get(&format!("/events/stream?runs=a,c&last_event_id={cursor}"));
+    other.is_problem(400, "INVALID_EVENT_ID");
+    assert!(other.text().contains("another set of runs"), "{}", other.text());
+    // As many as there may be, and silence is kept open.
+    let mut stream = hub.follow(&format!("/events/stream?runs={}", names(128)));
+    hub.publish_numbers("r127", 1, 1);
+    assert_eq!(by_run(&events(&mut stream, 1)), HashMap::from([("r127", vec![1])]));
+    let _: Value = hub.get("/health/ready").json();
+}
