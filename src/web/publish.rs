@@ -8,7 +8,7 @@ use super::query::Query;
 use crate::event::json_text::push_string;
 use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{EventKey, InvalidEvent, NewEvent, RunId, Timestamp};
-use crate::hub::{Ack, Published};
+use crate::hub::{Ack, Hub, Published};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName};
 use actix_web::web::{Data, Payload};
@@ -35,7 +35,7 @@ pub(super) async fn publish(
     let body = body::read(&request, payload, kind, config).await?;
     let limits = EventLimits { max_data: config.max_data.as_usize() };
     let most = usize::try_from(config.max_batch).unwrap_or(usize::MAX);
-    let (events, single) = parse(&run, &body, kind, limits, most)?;
+    let (events, single) = parse(&app.hub, &run, &body, kind, limits, most)?;
     drop(body);
     let events = complete(events, single, idempotency.as_deref())?;
     let keys: Vec<EventKey> = events.iter().map(|new| new.key.clone()).collect();
@@ -57,6 +57,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
 
 /// The events of a body, checked whole, and whether it was a single one.
 fn parse(
+    hub: &Hub,
     run: &RunId,
     body: &[u8],
     kind: BodyKind,
@@ -66,7 +67,7 @@ fn parse(
     let text = std::str::from_utf8(body)
         .map_err(|e| Problem::new(Code::InvalidJson, format!("the body is not UTF-8: {e}")))?;
     let now = Timestamp::now();
-    let one = |json: &str| parse_event(run, json, now, limits);
+    let one = |json: &str| parse_event(run, json, now, limits).and_then(|event| hub.admit(event));
     let elements: Vec<&str> = match kind {
         BodyKind::Ndjson => text.lines().filter(|line| !line.trim().is_empty()).collect(),
         BodyKind::Json if text.trim_start().starts_with('[') => {

@@ -10,3 +10,4 @@ mod operations;
 mod publish;
 mod runs;
 mod stream;
+mod typed;
