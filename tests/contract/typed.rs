@@ -11,7 +11,8 @@ on_both_stores!(
 
 #[test]
 fn every_type_has_a_schema() {
-    let hub = Setup::embedded().hub();
+    let setup = Setup::embedded();
+    let hub = setup.hub();
     let answer = hub.get("/schemas/events.json");
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), Some("application/schema+json"));
@@ -90,7 +91,8 @@ fn what_does_not_fit_is_kept_as_sent(setup: Setup) {
 }
 
 fn strict_refuses_what_does_not_fit(setup: Setup) {
-    let hub = setup.set("EVENTS__STRICT", "true").hub();
+    let setup = setup.set("EVENTS__STRICT", "true");
+    let hub = setup.hub();
     let refused = hub.post("/runs/r/events", r#"{"type":"tool.start","data":{"tool_name":5}}"#);
     refused.is_problem(422, "INVALID_EVENT");
     assert!(refused.json()["detail"].as_str().unwrap().contains("\"tool_name\" is 5"));
