@@ -66,7 +66,7 @@ impl<R: Read> Frames<R> {
 mod tests {
     use super::*;
     use crate::event::frame::Framing;
-    use crate::event::{EncodedBatch, EventId, Filter, LifecycleRules, RunId, decode_entry};
+    use crate::event::{EncodedBatch, EventId, Filter, ReadRules, RunId, decode_entry};
     use proptest::prelude::*;
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
                 let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
                 decode_entry(&run, EventId::new(n, 0), fields)
             });
-            let batch = EncodedBatch::encode(EventId::START, stored.collect(), &LifecycleRules::default());
+            let batch = EncodedBatch::encode(EventId::START, stored.collect(), &ReadRules::default());
             for framing in [Framing::Typed, Framing::Message] {
                 let mut bytes = Vec::new();
                 batch.frames_after(EventId::START, &Filter::default(), framing, |part| bytes.extend_from_slice(&part));

@@ -13,7 +13,7 @@ pub mod setting;
 
 pub use load::{ConfigError, Origin, load};
 pub use sections::{
-    Config, EmbeddedConfig, LogConfig, PublishConfig, RedisConfig, RetentionConfig, ServerConfig,
-    SubscribeConfig,
+    Config, EmbeddedConfig, EventsConfig, LogConfig, PublishConfig, RedisConfig, RetentionConfig,
+    ServerConfig, SubscribeConfig,
 };
 pub use setting::{ByteCount, KeyStyle, LogFilter, Origins, RedisUrl, Sync, TerminalTypes};

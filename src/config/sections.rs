@@ -72,6 +72,14 @@ section! {
 }
 
 section! {
+    /// What events say.
+    EventsConfig {
+        /// Whether an event of a known type (docs/events.md) is refused if its data is not as the type says.
+        strict: bool = false,
+    }
+}
+
+section! {
     /// Where events wait on disk, in `spool` in the data folder, while the store does not take them.
     SpoolConfig {
         /// The most bytes on the disk; with more, publishes are refused.
@@ -167,6 +175,8 @@ config! {
     embedded: EmbeddedConfig,
     /// `[publish]`.
     publish: PublishConfig,
+    /// `[events]`.
+    events: EventsConfig,
     /// `[spool]`.
     spool: SpoolConfig,
     /// `[subscribe]`.

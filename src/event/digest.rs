@@ -32,6 +32,36 @@ pub fn of(event: &Event) -> u64 {
         part(extras.priority.map(super::Priority::as_str));
         part(extras.tags.as_deref());
         part(extras.metadata.as_deref());
+        if let Some(version) = extras.version {
+            // Only where given: events without one must keep the digest they always had.
+            part(Some(&version.to_string()));
+        }
     }
     hash.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::parse::{EventLimits, parse_event};
+    use crate::event::{RunId, Timestamp};
+
+    fn digest(fields: &str) -> u64 {
+        let run = RunId::parse("7").unwrap();
+        let json = format!(r#"{{"type":"a.b","data":1{fields}}}"#);
+        let limits = EventLimits { max_data: 100 };
+        of(&parse_event(&run, &json, Timestamp::from_ms(5), limits).unwrap())
+    }
+
+    #[test]
+    fn digests_that_stores_keep_stay_what_they_are() {
+        let all = r#","source":{"agent_id":"r"},"trace_id":"t","tags":["x"]"#;
+        assert_eq!(["", all].map(digest), [7_543_074_184_954_705_502, 14_196_556_191_320_738_164]);
+    }
+
+    #[test]
+    fn a_version_is_content() {
+        let digests = ["", r#","version":1"#, r#","version":2"#].map(digest);
+        assert!(digests[0] != digests[1] && digests[1] != digests[2]);
+    }
 }

@@ -8,7 +8,7 @@ use super::event_type::is_name;
 use super::json_text::{self, push_string};
 use super::{
     Event, EventId, EventKey, EventType, Extras, Priority, RunId, Sequence, Source, StoredEvent,
-    Timestamp, vocabulary,
+    Timestamp, Version, vocabulary,
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -44,6 +44,7 @@ pub fn encode_entry(event: &Event, mut push: impl FnMut(&'static str, &str)) {
         optional("priority", extras.priority.map(Priority::as_str));
         optional("tags", extras.tags.as_deref());
         optional("metadata", extras.metadata.as_deref());
+        optional("version", extras.version.map(|version| version.to_string()).as_deref());
     }
 }
 
@@ -85,6 +86,7 @@ struct RawEntry<'a> {
     priority: Option<&'a [u8]>,
     tags: Option<&'a [u8]>,
     metadata: Option<&'a [u8]>,
+    version: Option<&'a [u8]>,
 }
 
 impl<'a> RawEntry<'a> {
@@ -110,6 +112,7 @@ impl<'a> RawEntry<'a> {
             b"priority" => &mut self.priority,
             b"tags" => &mut self.tags,
             b"metadata" => &mut self.metadata,
+            b"version" => &mut self.version,
             _ => return None,
         })
     }
@@ -166,6 +169,7 @@ impl<'a> RawEntry<'a> {
             priority: self.priority.and_then(utf8).and_then(Priority::parse),
             tags: self.tags.map(json_or_string),
             metadata: self.metadata.map(json_or_string),
+            version: self.version.and_then(utf8).and_then(Version::parse),
         };
         (extras != Extras::default()).then(|| Box::new(extras))
     }
@@ -223,7 +227,7 @@ mod tests {
             r#"{"type":"a.b"}"#,
             r#"{"type":"a.b","data":{"x":1.10},"source":{"agent_id":"r1","node_name":"n"},"event_id":"k",
                 "correlation_id":"c","trace_id":"t","session_id":"s","conversation_id":"v","message_id":"m",
-                "priority":"low","tags":["x"],"metadata":{"y":[1]}}"#,
+                "priority":"low","tags":["x"],"metadata":{"y":[1]},"version":2}"#,
             r#"{"type":"a.b","source":{"agent_name":"n","team_name":"t","agent_type":"y"}}"#,
         ] {
             let event = parse_event(&run(), json, Timestamp::from_ms(5), limits).unwrap();
@@ -249,6 +253,7 @@ mod tests {
             (b"data", b"{broken"),
             (b"event_id", b"a b"),
             (b"priority", b"max"),
+            (b"version", b"1.5"),
             (b"source", b"[]"),
             (b"source_agent_id", b"\xff"),
         ]);
@@ -265,12 +270,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_decode_to_an_event_with_fit_json(
-            fields in proptest::collection::vec((0_usize..20, proptest::collection::vec(any::<u8>(), 0..40)), 0..12)
+            fields in proptest::collection::vec((0_usize..21, proptest::collection::vec(any::<u8>(), 0..40)), 0..12)
         ) {
-            const NAMES: [&[u8]; 20] = [b"timestamp", b"sequence", b"source_agent_id", b"source_agent_type",
+            const NAMES: [&[u8]; 21] = [b"timestamp", b"sequence", b"source_agent_id", b"source_agent_type",
                 b"source_agent_name", b"source_team_name", b"event_category", b"event_action", b"event_type",
                 b"data", b"source", b"event_id", b"correlation_id", b"trace_id", b"session_id",
-                b"conversation_id", b"message_id", b"priority", b"tags", b"metadata"];
+                b"conversation_id", b"message_id", b"priority", b"tags", b"metadata", b"version"];
             let pairs: Vec<_> = fields.iter().map(|(i, v)| (NAMES[*i], v.as_slice())).collect();
             let event = decode(&pairs).event;
             prop_assert!(serde_json::from_str::<serde_json::Value>(&event.data).is_ok());

@@ -6,7 +6,9 @@
 //! within: a type is checked text, an id is two numbers, and the JSON stands on one line.
 
 use super::json_text::{push_number, push_one_line, push_string};
-use super::{EventId, EventType, Filter, Lifecycle, LifecycleRules, Sequence, Source, StoredEvent};
+use super::{
+    EventId, EventType, Filter, Lifecycle, LifecycleRules, Sequence, Source, StoredEvent, Upcasters,
+};
 use bytes::Bytes;
 use std::io::Write;
 use std::ops::Range;
@@ -19,6 +21,15 @@ pub enum Framing {
     Typed,
     /// Without it, for clients that only have `onmessage`.
     Message,
+}
+
+/// What turns a stored event into what readers see of it.
+#[derive(Debug, Clone, Default)]
+pub struct ReadRules {
+    /// What it does to its run.
+    pub lifecycle: LifecycleRules,
+    /// What turns its data into today's.
+    pub upcasters: Upcasters,
 }
 
 /// Consecutive events of one run, encoded.
@@ -53,7 +64,7 @@ pub struct EncodedEvent {
 
 impl EncodedBatch {
     /// Encodes events that follow `prev` in their run.
-    pub fn encode(prev: EventId, events: Vec<StoredEvent>, rules: &LifecycleRules) -> Self {
+    pub fn encode(prev: EventId, events: Vec<StoredEvent>, rules: &ReadRules) -> Self {
         let size = events.iter().map(|e| e.event.data.len() + 384).sum();
         let mut out = Vec::with_capacity(size);
         let last = events.last().map_or(prev, |e| e.id);
@@ -140,7 +151,7 @@ impl EncodedEvent {
     }
 }
 
-fn push_frame(out: &mut Vec<u8>, stored: StoredEvent, rules: &LifecycleRules) -> EncodedEvent {
+fn push_frame(out: &mut Vec<u8>, stored: StoredEvent, rules: &ReadRules) -> EncodedEvent {
     let start = out.len();
     // Writing to a Vec cannot fail.
     let _ = writeln!(out, "id: {}", stored.id);
@@ -151,13 +162,13 @@ fn push_frame(out: &mut Vec<u8>, stored: StoredEvent, rules: &LifecycleRules) ->
     let type_line = type_start..out.len();
     out.extend_from_slice(b"data: ");
     let json_start = out.len();
-    push_json(out, &stored);
+    push_json(out, &stored, &rules.upcasters);
     let json = json_start..out.len();
     out.extend_from_slice(b"\n\n");
     EncodedEvent {
         id: stored.id,
         sequence: stored.sequence,
-        lifecycle: rules.of(&stored.event.kind),
+        lifecycle: rules.lifecycle.of(&stored.event.kind),
         kind: stored.event.kind,
         source: stored.event.source,
         frame: start..out.len(),
@@ -166,9 +177,11 @@ fn push_frame(out: &mut Vec<u8>, stored: StoredEvent, rules: &LifecycleRules) ->
     }
 }
 
-/// Appends the event as CONTRACT section 2 shows it, on one line.
-pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent) {
+/// Appends the event as CONTRACT section 2 shows it, on one line, with its data in today's version. All
+/// readers get it from here, live, of the past, and again.
+pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent, upcasters: &Upcasters) {
     let event = &stored.event;
+    let read = upcasters.read(event);
     let _ = write!(
         out,
         r#"{{"id":"{}","run_id":"{}","timestamp":"{}","sequence":"#,
@@ -185,7 +198,7 @@ pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent) {
     }
     let (category, action) = (event.kind.category(), event.kind.action());
     let _ = write!(out, r#","event":{{"category":"{category}","action":"{action}"}},"data":"#);
-    push_one_line(out, &event.data);
+    push_one_line(out, &read.data);
     let mut text = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
             let _ = write!(out, r#","{name}":"#);
@@ -207,6 +220,9 @@ pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent) {
             }
         }
     }
+    if let Some(version) = read.version {
+        let _ = write!(out, r#","version":{version}"#);
+    }
     out.push(b'}');
 }
 
@@ -227,7 +243,7 @@ mod tests {
             ];
             decode_entry(&run, EventId::new(n, 0), fields)
         });
-        EncodedBatch::encode(EventId::START, events.collect(), &LifecycleRules::default())
+        EncodedBatch::encode(EventId::START, events.collect(), &ReadRules::default())
     }
 
     fn text(

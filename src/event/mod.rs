@@ -1,8 +1,9 @@
 //! Events and everything about them that is pure: names and ids with their grammars, what a publisher
-//! may send ([`parse`]), what a store keeps ([`entry`]), what a reader receives ([`frame`]) and which
-//! events a reader asked for ([`filter`]). Nothing here does input or output, and nothing here knows of
-//! actors, HTTP or a particular store.
+//! may send ([`parse`]), what a store keeps ([`entry`]), what a reader receives ([`frame`]), which
+//! events a reader asked for ([`filter`]), and what the known types say ([`typed`], [`upcast`]). Nothing
+//! here does input or output but for the log, and nothing here knows of actors, HTTP or a particular store.
 
+pub mod build;
 pub mod digest;
 pub mod entry;
 pub mod event_id;
@@ -19,6 +20,9 @@ pub mod parse;
 pub mod run_id;
 pub mod source;
 pub mod timestamp;
+pub mod typed;
+pub mod upcast;
+pub mod version;
 pub mod vocabulary;
 
 pub use entry::decode_entry;
@@ -26,10 +30,13 @@ pub use event_id::{EventId, InvalidEventId};
 pub use event_key::{EventKey, InvalidEventKey};
 pub use event_type::{EventType, InvalidEventType};
 pub use filter::{Filter, InvalidFilter};
-pub use frame::EncodedBatch;
+pub use frame::{EncodedBatch, ReadRules};
 pub use lifecycle::{Lifecycle, LifecycleRules, RunStatus};
 pub use model::{Event, Extras, NewEvent, Priority, Sequence, StoredEvent};
 pub use parse::{EventLimits, InvalidEvent};
 pub use run_id::{InvalidRunId, RunId};
 pub use source::Source;
 pub use timestamp::{InvalidTimestamp, Timestamp};
+pub use typed::{KnownEvent, Typed};
+pub use upcast::Upcasters;
+pub use version::Version;

@@ -1,6 +1,6 @@
 //! The event itself, before and after a store has given it its place.
 
-use super::{EventId, EventKey, EventType, RunId, Source, Timestamp, digest};
+use super::{EventId, EventKey, EventType, RunId, Source, Timestamp, Version, digest};
 use std::num::NonZeroU64;
 
 /// An event's number in its run: 1, 2, 3 … Given by the store.
@@ -69,6 +69,8 @@ pub struct Extras {
     pub tags: Option<Box<str>>,
     /// A JSON object, as sent.
     pub metadata: Option<Box<str>>,
+    /// The version of its type that the data is written in.
+    pub version: Option<Version>,
 }
 
 /// What happened, as the publisher told it.

@@ -5,7 +5,7 @@ use super::entry::{SEQUENCE, encode_entry};
 use super::{Event, EventId, RunId, Sequence, StoredEvent, decode_entry};
 
 /// The names that have a byte. Only ever append to this list: its order is on disk.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "timestamp",
     "source_agent_id",
     "source_agent_type",
@@ -24,6 +24,7 @@ const NAMES: [&str; 18] = [
     "priority",
     "tags",
     "metadata",
+    "version",
 ];
 
 /// Appends the event's fields.
@@ -88,7 +89,7 @@ mod tests {
     fn every_entry_field_has_a_byte() {
         let run = RunId::parse("7").unwrap();
         let json = r#"{"type":"a.b","source":{"x":1},"event_id":"k","correlation_id":"c","trace_id":"t",
-            "session_id":"s","conversation_id":"v","message_id":"m","priority":"low","tags":[],"metadata":{}}"#;
+            "session_id":"s","conversation_id":"v","message_id":"m","priority":"low","tags":[],"metadata":{},"version":2}"#;
         let event =
             parse_event(&run, json, Timestamp::from_ms(5), EventLimits { max_data: 100 }).unwrap();
         let mut count = 0;

@@ -1,9 +1,10 @@
 //! From a publisher's JSON to an event: one object, checked whole.
 
 use super::json_text::{self, UnfitJson};
+use super::typed::DoesNotFit;
 use super::{
     Event, EventKey, EventType, Extras, InvalidEventKey, InvalidEventType, InvalidTimestamp,
-    Priority, RunId, Source, Timestamp, vocabulary,
+    Priority, RunId, Source, Timestamp, Version, vocabulary,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -49,7 +50,7 @@ pub enum InvalidEvent {
     /// The source does not fit.
     #[error("\"source\" is not an object with text for its known keys: {0}")]
     Source(#[source] serde_json::Error),
-    /// The tags or the metadata do not fit.
+    /// The tags, the metadata or the version do not fit.
     #[error("\"{field}\" must be {expected}")]
     Field {
         /// The field's name.
@@ -57,6 +58,9 @@ pub enum InvalidEvent {
         /// What it should have been.
         expected: &'static str,
     },
+    /// The data is not what its type says, where that is asked for (`events.strict`).
+    #[error(transparent)]
+    Data(#[from] DoesNotFit),
     /// The body names another run than the address.
     #[error("the event's \"run_id\" is not the run it was sent to")]
     OtherRun,
@@ -106,6 +110,8 @@ struct Wire<'a> {
     tags: Option<&'a RawValue>,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    version: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -188,8 +194,15 @@ fn extras_of(wire: Wire<'_>) -> Result<Option<Box<Extras>>, InvalidEvent> {
         priority: wire.priority,
         tags: shaped(wire.tags, "tags", "an array of strings", is_array_of_strings)?,
         metadata: shaped(wire.metadata, "metadata", "an object", |json| json.starts_with('{'))?,
+        version: version_of(wire.version)?,
     };
     Ok((extras != Extras::default()).then(|| Box::new(extras)))
+}
+
+fn version_of(raw: Option<&RawValue>) -> Result<Option<Version>, InvalidEvent> {
+    let expected = "a whole number from 1 on";
+    let refused = InvalidEvent::Field { field: "version", expected };
+    raw.map(|raw| Version::parse(raw.get()).ok_or(refused)).transpose()
 }
 
 fn shaped(
@@ -269,9 +282,17 @@ mod tests {
         ] {
             assert!(matches!(parse(bad), Err(InvalidEvent::Shape(_))), "{bad}");
         }
-        for (field, value) in
-            [("tags", "[1]"), ("tags", "{}"), ("metadata", "[]"), ("metadata", "1")]
-        {
+        for (field, value) in [
+            ("tags", "[1]"),
+            ("tags", "{}"),
+            ("metadata", "[]"),
+            ("metadata", "1"),
+            ("version", "0"),
+            ("version", "-1"),
+            ("version", "2.0"),
+            ("version", "\"2\""),
+            ("version", "4294967296"),
+        ] {
             let bad = parse(&format!(r#"{{"type":"a.b","{field}":{value}}}"#));
             assert!(matches!(bad, Err(InvalidEvent::Field { .. })), "{field} {value}");
         }

@@ -29,8 +29,7 @@ pub use subscriber::{
 };
 
 use crate::config::Config;
-use crate::event::RunStatus;
-use crate::event::{LifecycleRules, RunId};
+use crate::event::{Event, InvalidEvent, LifecycleRules, ReadRules, RunId, RunStatus, Upcasters};
 use crate::spool::{Spool, SpoolStatus};
 use crate::store::{
     Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreError, StoreStatus,
@@ -56,7 +55,7 @@ struct Core {
     config: Config,
     store: Arc<dyn LogStore>,
     spool: Spool,
-    rules: LifecycleRules,
+    rules: ReadRules,
     arbiters: Arbiters,
     shards: Vec<Shard>,
     registry: Registry,
@@ -72,10 +71,20 @@ impl Hub {
     /// Starts the actors on threads of their own. Must be called within an actix system. What the spool
     /// holds from an earlier life reaches the store first.
     pub fn start(config: Config, store: Arc<dyn LogStore>, spool: Spool) -> Self {
+        Self::start_with(config, store, spool, Upcasters::default())
+    }
+
+    /// The same, with what turns the data of older versions into today's for every reader.
+    pub fn start_with(
+        config: Config,
+        store: Arc<dyn LogStore>,
+        spool: Spool,
+        upcasters: Upcasters,
+    ) -> Self {
         let arbiters = Arbiters::start();
         let shards = writer::shards(arbiters.count(), &config.publish, &spool);
         let core = Arc::new(Core {
-            rules: config.retention.terminal.rules(),
+            rules: ReadRules { lifecycle: config.retention.terminal.rules(), upcasters },
             registry: Registry::default(),
             mode: SharedMode::default(),
             supervisor: Mutex::default(),
@@ -104,7 +113,21 @@ impl Hub {
 
     /// The rules of a run's life it runs with.
     pub fn lifecycle(&self) -> &LifecycleRules {
-        &self.core.rules
+        &self.core.rules.lifecycle
+    }
+
+    /// What turns the data of older versions into today's.
+    pub fn upcasters(&self) -> &Upcasters {
+        &self.core.rules.upcasters
+    }
+
+    /// Lets an event through to be published, unless its data is not as its type says and that is asked
+    /// for (`events.strict`). Data of an older version is judged by what readers will see.
+    pub fn admit(&self, event: Event) -> Result<Event, InvalidEvent> {
+        if self.core.config.events.strict {
+            event.typed_by(self.upcasters())?;
+        }
+        Ok(event)
     }
 
     /// Reads events of a run.

@@ -3,7 +3,7 @@
 use super::{Ack, Hub, Item, Published, SubscribeOptions, Subscription};
 use crate::config::Config;
 use crate::event::parse::{EventLimits, parse_event};
-use crate::event::{EventId, NewEvent, RunId, Timestamp};
+use crate::event::{EventId, EventType, NewEvent, RunId, Timestamp, Upcasters, Version};
 use crate::spool::Spool;
 use crate::store::memory::MemoryStore;
 use crate::store::{RangeRequest, StoreRules};
@@ -36,6 +36,10 @@ impl Stall {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn in_system(test: impl AsyncFnOnce(Hub)) {
+    in_system_with(Upcasters::default(), test);
+}
+
+fn in_system_with(upcasters: Upcasters, test: impl AsyncFnOnce(Hub)) {
     let mut config = Config::default();
     config.subscribe.idle_grace = Duration::from_millis(50);
     // A test may be held up; no publish is to fail for that.
@@ -44,7 +48,8 @@ fn in_system(test: impl AsyncFnOnce(Hub)) {
         let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path(), 1 << 30, 1 << 26).unwrap();
-        let hub = Hub::start(config, Arc::new(MemoryStore::new(rules)), spool);
+        let store = Arc::new(MemoryStore::new(rules));
+        let hub = Hub::start_with(config, store, spool, upcasters);
         tokio::time::timeout(PATIENCE * 2, test(hub)).await.expect("the test ends in time");
     });
 }
@@ -218,5 +223,22 @@ fn a_run_without_readers_is_let_go_and_taken_up_again() {
         let mut stream = subscribe(&hub).await;
         publish(&hub, 1).await;
         assert_eq!(numbers(&mut stream, 2).await, [0, 1]);
+    });
+}
+
+#[test]
+fn older_data_becomes_todays_for_readers_of_the_past_and_of_now_and_stays_as_stored() {
+    let kind = EventType::parse("a.b").unwrap();
+    let upcasters = Upcasters::default().with(&kind, Version::FIRST, |data| {
+        Ok((data.as_u64().ok_or("it is no number")? + 100).into())
+    });
+    in_system_with(upcasters, async |hub| {
+        publish(&hub, 0).await;
+        publish(&hub, 1).await;
+        let mut stream = subscribe(&hub).await;
+        assert_eq!(numbers(&mut stream, 2).await, [100, 101]);
+        publish(&hub, 2).await;
+        assert_eq!(numbers(&mut stream, 1).await, [102]);
+        assert_eq!(stored(&hub).await, [(1, 0), (2, 1), (3, 2)]);
     });
 }

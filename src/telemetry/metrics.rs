@@ -24,6 +24,7 @@ const DRAINED: &str = "runhub_spool_drained_events_total";
 const MODE: &str = "runhub_mode";
 const STUCK: &str = "runhub_stuck_threads_total";
 const PANICS: &str = "runhub_actor_panics_total";
+const UPCAST_FAILURES: &str = "runhub_upcast_failures_total";
 const RESPONSES: &str = "runhub_http_responses_total";
 
 /// Buckets in seconds, from 100 µs to 10 s.
@@ -66,6 +67,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(MODE, "1 for the mode the hub is in, 0 for the others.");
     describe_counter!(STUCK, "Threads of actors that were stuck and were replaced.");
     describe_counter!(PANICS, "Panics of actors, by actor.");
+    describe_counter!(
+        UPCAST_FAILURES,
+        "Times an event was delivered as stored because an upcaster failed."
+    );
     describe_counter!(RESPONSES, "HTTP responses, by status class.");
     gauge!(SUBSCRIBERS).set(0.0);
     gauge!(FOLLOWED_RUNS).set(0.0);
@@ -157,6 +162,11 @@ pub fn stuck() {
 /// An actor panicked.
 pub fn panicked(actor: &'static str) {
     counter!(PANICS, "actor" => actor).increment(1);
+}
+
+/// An event was delivered as stored, because an upcaster failed.
+pub fn upcast_failed() {
+    counter!(UPCAST_FAILURES).increment(1);
 }
 
 /// A response was sent.

@@ -163,7 +163,7 @@ async fn page(mut walk: Walk, limit: usize) -> Result<HttpResponse, Problem> {
             if count > 0 {
                 body.push(b',');
             }
-            push_json(&mut body, &stored);
+            push_json(&mut body, &stored, walk.hub.upcasters());
             count += 1;
             last = Some(stored.id);
         }
@@ -207,7 +207,7 @@ async fn lines(mut walk: Walk, limit: Option<usize>) -> Result<HttpResponse, Pro
             }
             let mut out = Vec::with_capacity(read.len() * 384);
             for stored in &read {
-                push_json(&mut out, stored);
+                push_json(&mut out, stored, walk.hub.upcasters());
                 out.push(b'\n');
             }
             let left = left - read.len().min(left);

@@ -11,6 +11,7 @@ mod publish;
 mod query;
 mod request_id;
 mod runs;
+mod schemas;
 mod server;
 mod stream;
 mod ws;
@@ -77,6 +78,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(only_get("/health/ready", get().to(ops::ready)))
         .service(only_get("/metrics", get().to(ops::metrics)))
         .service(only_get("/openapi.json", get().to(ops::openapi)))
+        .service(only_get("/schemas/events.json", get().to(schemas::events)))
         .service(only_get("/", get().to(ops::index)));
 }
 

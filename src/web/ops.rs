@@ -60,6 +60,7 @@ pub(super) async fn index() -> HttpResponse {
         "name": "runhub",
         "version": env!("CARGO_PKG_VERSION"),
         "openapi": "/openapi.json",
+        "schemas": "/schemas/events.json",
         "runs": "/runs",
         "publish": "POST /runs/{run_id}/events",
         "follow": "GET /runs/{run_id}/events/stream",

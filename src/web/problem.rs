@@ -207,6 +207,7 @@ impl From<InvalidEvent> for Problem {
             | InvalidEvent::Key(_)
             | InvalidEvent::Source(_)
             | InvalidEvent::Field { .. }
+            | InvalidEvent::Data(_)
             | InvalidEvent::OtherRun => Code::InvalidEvent,
         };
         Self::new(code, error.to_string())

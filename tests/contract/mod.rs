@@ -12,4 +12,5 @@ mod publish;
 mod publish_many;
 mod runs;
 mod stream;
+mod typed;
 mod websocket;

@@ -2,7 +2,7 @@
 
 use super::gap::Gap;
 use super::{Moved, RunActor};
-use crate::event::{EncodedBatch, EventId, LifecycleRules, RunId, Sequence, StoredEvent};
+use crate::event::{EncodedBatch, EventId, ReadRules, RunId, Sequence, StoredEvent};
 use crate::hub::Core;
 use crate::store::{LogStore, RangeRequest, TailItem};
 use actix::Addr;
@@ -15,7 +15,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 pub(super) struct Pump {
     store: Arc<dyn LogStore>,
-    rules: LifecycleRules,
+    rules: ReadRules,
     run: RunId,
     position: EventId,
     sequence: Option<Sequence>,

@@ -45,7 +45,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{LifecycleRules, RunId, decode_entry};
+    use crate::event::{ReadRules, RunId, decode_entry};
 
     fn batch(prev: u64, last: u64, size: usize) -> Arc<EncodedBatch> {
         let run = RunId::parse("7").unwrap();
@@ -53,7 +53,7 @@ mod tests {
         let field: [(&[u8], &[u8]); 1] = [(b"data", data.as_bytes())];
         let events =
             (prev + 1..=last).map(|n| decode_entry(&run, EventId::new(n, 0), field)).collect();
-        Arc::new(EncodedBatch::encode(EventId::new(prev, 0), events, &LifecycleRules::default()))
+        Arc::new(EncodedBatch::encode(EventId::new(prev, 0), events, &ReadRules::default()))
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl Lines<'_> {
     fn event(&self, line: &[u8], index: u64) -> Result<NewEvent, Problem> {
         let text = std::str::from_utf8(line)
             .map_err(|e| Problem::new(Code::InvalidEvent, format!("the line is not UTF-8: {e}")))?;
-        let event = parse_event(self.run, text, Timestamp::now(), self.bounds.event);
+        let event = parse_event(self.run, text, Timestamp::now(), self.bounds.event)
+            .and_then(|event| self.hub.admit(event));
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         complete_one(event.map_err(of_element)?, self.idempotency.as_deref(), Some(index))
     }

@@ -2,7 +2,7 @@
 //! written; what is then written of each run is written whole.
 
 use super::answer::{self, Row};
-use super::parse::{self, Bounds};
+use super::parse;
 use super::{ack, idempotency_key};
 use crate::event::{EventKey, NewEvent, RunId};
 use crate::hub::PublishError;
@@ -37,7 +37,7 @@ pub(in crate::web) async fn publish(
     let idempotency = idempotency_key(&request)?;
     let config = &app.hub.config().publish;
     let body = body::read(&request, payload, kind, config).await?;
-    let (events, single) = parse::of_many(&body, kind, Bounds::of(config))?;
+    let (events, single) = parse::of_many(&app.hub, &body, kind)?;
     drop(body);
     let events = parse::complete(events, single, idempotency.as_deref())?;
     let told: Vec<(RunId, EventKey)> =

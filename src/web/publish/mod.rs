@@ -17,7 +17,6 @@ use actix_web::http::header::HeaderName;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use answer::Row;
-use parse::Bounds;
 
 /// How a body is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub(super) async fn publish(
     }
     let config = &app.hub.config().publish;
     let body = body::read(&request, payload, kind, config).await?;
-    let (events, single) = parse::of_run(&run, &body, kind, Bounds::of(config))?;
+    let (events, single) = parse::of_run(&app.hub, &run, &body, kind)?;
     drop(body);
     let events = parse::complete(events, single, idempotency.as_deref())?;
     let keys: Vec<EventKey> = events.iter().map(|new| new.key.clone()).collect();

@@ -3,6 +3,7 @@
 use crate::config::PublishConfig;
 use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{Event, EventKey, InvalidEvent, NewEvent, RunId, Timestamp};
+use crate::hub::Hub;
 use crate::web::body::BodyKind;
 use crate::web::problem::{Code, Problem};
 use serde::Deserialize;
@@ -28,16 +29,17 @@ impl Bounds {
 
 /// The events of a body for one run, and whether it was a single one.
 pub(super) fn of_run(
+    hub: &Hub,
     run: &RunId,
     body: &[u8],
     kind: BodyKind,
-    bounds: Bounds,
 ) -> Result<(Vec<Event>, bool), Problem> {
     let (text, now) = (text(body)?, Timestamp::now());
+    let bounds = Bounds::of(&hub.config().publish);
+    let one = |json: &str| hub.admit(parse_event(run, json, now, bounds.event)?);
     match elements(text, kind, bounds)? {
-        Elements::One(json) => Ok((vec![parse_event(run, json, now, bounds.event)?], true)),
+        Elements::One(json) => Ok((vec![one(json)?], true)),
         Elements::Many(elements) => {
-            let one = |json: &str| parse_event(run, json, now, bounds.event);
             Ok((each(&elements, |json| one(json).map_err(of_element))?, false))
         }
     }
@@ -45,9 +47,9 @@ pub(super) fn of_run(
 
 /// The events of a body that each name their run, and whether it was a single one.
 pub(super) fn of_many(
+    hub: &Hub,
     body: &[u8],
     kind: BodyKind,
-    bounds: Bounds,
 ) -> Result<(Vec<Event>, bool), Problem> {
     /// What of an event tells its run.
     #[derive(Deserialize)]
@@ -56,6 +58,7 @@ pub(super) fn of_many(
         run_id: Option<Cow<'a, str>>,
     }
     let (text, now) = (text(body)?, Timestamp::now());
+    let bounds = Bounds::of(&hub.config().publish);
     let one = |json: &str| {
         let addressed: Addressed<'_> =
             serde_json::from_str(json).map_err(|e| match e.classify() {
@@ -70,7 +73,8 @@ pub(super) fn of_many(
             // It stands in the body, not in the address.
             Problem::new(Code::InvalidEvent, format!("\"run_id\": {e}"))
         })?;
-        parse_event(&run, json, now, bounds.event).map_err(of_element)
+        let event = parse_event(&run, json, now, bounds.event);
+        event.and_then(|event| hub.admit(event)).map_err(of_element)
     };
     match elements(text, kind, bounds)? {
         Elements::One(json) => Ok((vec![one(json)?], true)),
