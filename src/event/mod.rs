@@ -10,6 +10,7 @@ pub mod event_key;
 pub mod event_type;
 pub mod filter;
 pub mod frame;
+pub mod job_type;
 pub mod json_text;
 pub mod lifecycle;
 pub mod model;
@@ -20,7 +21,7 @@ pub mod source;
 pub mod timestamp;
 pub mod vocabulary;
 
-pub use entry::decode_entry;
+pub use entry::{decode_entry, decode_job_entry};
 pub use event_id::{EventId, InvalidEventId};
 pub use event_key::{EventKey, InvalidEventKey};
 pub use event_type::{EventType, InvalidEventType};
