@@ -1,5 +1,6 @@
 //! The Redis store: one stream a run, as CONTRACT section 4 lays it out, shared with any program that
-//! writes or reads those streams.
+//! writes or reads those streams. Job streams of other programs may be read as well (`streams.rs`), and runs
+//! that only others have written to be looked for (`discovery.rs`).
 //!
 //! Writes, reads and readers that wait have connections of their own, so that a large read holds up no
 //! write and a waiting read nobody. All of them live on one thread of the store's own: a busy actor
