@@ -36,6 +36,11 @@ section! {
         max_readers: u64 = 64,
         /// How a run's keys are written: "plain" for run:7:events, "tagged" for run:{7}:events.
         key_style: KeyStyle = KeyStyle::Plain,
+        /// Serve the streams job_events:7 and job:7 of other programs as run 7, where run:7:events is
+        /// not there.
+        job_streams: bool = false,
+        /// Look for streams that only other programs have written to, and list their runs.
+        discover: bool = false,
     }
 }
 

@@ -5,10 +5,11 @@
 //! and data that is not fit to be carried as JSON becomes a JSON string.
 
 use super::event_type::is_name;
+use super::job_type;
 use super::json_text::{self, push_string};
 use super::{
     Event, EventId, EventKey, EventType, Extras, Priority, RunId, Sequence, Source, StoredEvent,
-    Timestamp, Version, vocabulary,
+    Timestamp, Version,
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -54,13 +55,23 @@ pub fn decode_entry<'a>(
     id: EventId,
     fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
 ) -> StoredEvent {
-    let mut raw = RawEntry::default();
-    for (name, value) in fields {
-        if let Some(slot) = raw.slot(name) {
-            slot.get_or_insert(value);
-        }
-    }
-    raw.into_event(run_id, id)
+    let raw = RawEntry::read(fields);
+    let kind = raw.kind();
+    raw.into_event(run_id, id, kind)
+}
+
+/// The same for an entry of a job stream, whose type may be named in its data alone.
+pub fn decode_job_entry<'a>(
+    run_id: &RunId,
+    id: EventId,
+    fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) -> StoredEvent {
+    let raw = RawEntry::read(fields);
+    let kind = match raw.data.and_then(utf8).filter(|_| !raw.names_a_type()) {
+        Some(data) => job_type::of_data(data).unwrap_or_else(EventType::unknown),
+        None => raw.kind(),
+    };
+    raw.into_event(run_id, id, kind)
 }
 
 /// The values of the fields we know, as they stand in the entry.
@@ -90,6 +101,16 @@ struct RawEntry<'a> {
 }
 
 impl<'a> RawEntry<'a> {
+    fn read(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let mut raw = Self::default();
+        for (name, value) in fields {
+            if let Some(slot) = raw.slot(name) {
+                slot.get_or_insert(value);
+            }
+        }
+        raw
+    }
+
     fn slot(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
         Some(match name {
             b"timestamp" => &mut self.timestamp,
@@ -100,7 +121,7 @@ impl<'a> RawEntry<'a> {
             b"source_team_name" => &mut self.team_name,
             b"event_category" => &mut self.category,
             b"event_action" => &mut self.action,
-            b"event_type" => &mut self.flat_type,
+            b"event_type" | b"eventType" => &mut self.flat_type,
             b"data" => &mut self.data,
             b"source" => &mut self.source,
             b"event_id" => &mut self.event_id,
@@ -117,13 +138,13 @@ impl<'a> RawEntry<'a> {
         })
     }
 
-    fn into_event(self, run_id: &RunId, id: EventId) -> StoredEvent {
+    fn into_event(self, run_id: &RunId, id: EventId, kind: EventType) -> StoredEvent {
         let timestamp = self.timestamp.and_then(utf8).and_then(|t| Timestamp::parse(t).ok());
         let event = Event {
             run_id: run_id.clone(),
             timestamp: timestamp.unwrap_or_else(|| Timestamp::from_ms(id.ms)),
             source: self.source(),
-            kind: self.kind(),
+            kind,
             data: self.data.map_or_else(|| "null".into(), json_or_string),
             event_id: self.event_id.and_then(utf8).and_then(|t| EventKey::parse(t).ok()),
             extras: self.extras(),
@@ -131,11 +152,16 @@ impl<'a> RawEntry<'a> {
         StoredEvent { id, sequence: self.sequence.and_then(parse_sequence), event }
     }
 
+    fn names_a_type(&self) -> bool {
+        let flat = self.flat_type.is_some_and(|name| !name.is_empty());
+        flat || self.category.is_some() || self.action.is_some()
+    }
+
     fn kind(&self) -> EventType {
         let name = |given: Option<&'a [u8]>| {
             given.filter(|text| is_name(text)).and_then(utf8).unwrap_or("unknown")
         };
-        let flat = || vocabulary::from_flat(utf8(self.flat_type?)?).ok();
+        let flat = || job_type::of_name(utf8(self.flat_type?)?);
         match (self.category, self.action) {
             (None, None) => flat(),
             (category, action) => EventType::from_parts(name(category), name(action)).ok(),
@@ -265,6 +291,27 @@ mod tests {
         assert_eq!(&*decode(&[(b"data", b"\"\\ud800\"")]).event.data, r#""\"\\ud800\"""#);
         assert_eq!(&*decode(&[(b"data", b"\xff\0")]).event.data, "\"\u{fffd}\\u0000\"");
         assert_eq!(parse_sequence(b"9007199254740993"), None);
+    }
+
+    #[test]
+    fn only_a_job_may_name_its_type_in_its_data() {
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b"timestamp", b""),
+            (b"event_type", b""),
+            (b"data", br#"{"eventType":"taskProgress"}"#),
+        ];
+        let job = |fields: &[(&[u8], &[u8])]| {
+            decode_job_entry(&run(), EventId::new(5, 0), fields.iter().copied()).event
+        };
+        assert_eq!(decode(&fields).event.kind.as_str(), "unknown.unknown");
+        let event = job(&fields);
+        assert_eq!(event.kind.as_str(), "task.progress");
+        assert_eq!(&*event.data, r#"{"eventType":"taskProgress"}"#);
+        assert_eq!(event.timestamp.to_string(), "1970-01-01T00:00:00.005Z");
+        let named: [(&[u8], &[u8]); 2] =
+            [(b"eventType", b"taskStarted"), (b"data", br#"{"eventType":"finish"}"#)];
+        assert_eq!(job(&named).kind.as_str(), "task.started");
+        assert_eq!(job(&[]).kind.as_str(), "unknown.unknown");
     }
 
     proptest! {

@@ -11,6 +11,7 @@ pub mod event_key;
 pub mod event_type;
 pub mod filter;
 pub mod frame;
+pub mod job_type;
 pub mod json_text;
 pub mod lifecycle;
 pub mod many_cursor;
@@ -25,7 +26,7 @@ pub mod upcast;
 pub mod version;
 pub mod vocabulary;
 
-pub use entry::decode_entry;
+pub use entry::{decode_entry, decode_job_entry};
 pub use event_id::{EventId, InvalidEventId};
 pub use event_key::{EventKey, InvalidEventKey};
 pub use event_type::{EventType, InvalidEventType};

@@ -75,6 +75,51 @@ fn our_entries_have_the_contracts_fields_in_order() {
 }
 
 #[test]
+fn a_foreign_reader_sees_every_field_of_an_event_at_once() {
+    let setup = Setup::redis();
+    let hub = setup.hub();
+    let redis = setup.redis_server();
+    let event = json!({ "type": "llm.stream", "data": 1, "source": { "node_name": "n" }, "event_id": "k",
+        "metadata": {}, "tags": [], "priority": "low", "message_id": "m", "conversation_id": "v",
+        "session_id": "s", "trace_id": "t", "correlation_id": "c" });
+    let bare = json!({ "type": "a.b", "data": "x".repeat(1 << 16) });
+    let names = |fields: &[String]| fields.iter().step_by(2).cloned().collect::<Vec<_>>();
+    let always = "timestamp sequence source_agent_id source_agent_type source_agent_name \
+        source_team_name event_category event_action data";
+    let (full, short) = (
+        "source event_id correlation_id trace_id session_id conversation_id message_id priority tags \
+         metadata",
+        "event_id",
+    );
+    let wanted = |further: &str| {
+        format!("{always} {further}").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    hub.publish("demo", &event);
+    std::thread::scope(|scope| {
+        let publishing = scope.spawn(|| {
+            for _ in 0..50 {
+                hub.publish("demo", &bare);
+            }
+        });
+        // What is there, is there whole, whenever one looks.
+        loop {
+            let ended = publishing.is_finished();
+            let entries: Vec<(String, Vec<String>)> =
+                redis.command(&["XREVRANGE", "run:demo:events", "+", "-", "COUNT", "2"]);
+            for (_, fields) in entries.iter().filter(|(_, fields)| fields[3] != "1") {
+                assert_eq!((names(fields), fields[17].len()), (wanted(short), (1 << 16) + 2));
+            }
+            if ended {
+                break;
+            }
+        }
+    });
+    let entries: Vec<(String, Vec<String>)> =
+        redis.command(&["XRANGE", "run:demo:events", "-", "+"]);
+    assert_eq!((names(&entries[0].1), entries.len()), (wanted(full), 51));
+}
+
+#[test]
 fn a_foreign_program_is_a_publisher() {
     let setup = Setup::redis();
     let hub = setup.hub();

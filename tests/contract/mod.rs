@@ -2,9 +2,11 @@
 
 mod bad_input;
 mod command_line;
+mod discovery;
 mod docs;
 mod foreign;
 mod history;
+mod jobs;
 mod life;
 mod many_runs;
 mod operations;

@@ -1,7 +1,7 @@
 -- The beginning of every script: the clock, a run's book, and what foreign programs did to the run since
 -- a hub last looked. Numbers are doubles here; int() writes them without an exponent.
 -- KEYS: stream, meta, runs. ARGV: run id, after_end ms, tombstone ms, number of terminal types, then
--- each terminal type and the status it gives. `at` is the next argument.
+-- each terminal type, by its dotted or a flat name, and the status it gives. `at` is the next argument.
 
 local stream, meta, runs = KEYS[1], KEYS[2], KEYS[3]
 local run, after_end, tombstone = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -13,6 +13,9 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Whether it is a stream of jobs, which only other programs write to.
+local of_jobs = string.sub(stream, 1, 3) == 'job'
 
 local function int(number)
   return string.format('%.0f', number)
@@ -28,7 +31,7 @@ local function open_book(extra)
   return {
     sequence = tonumber(f[1]) or 0, status = f[2] or 'running', last_id = f[3],
     created = tonumber(f[4]), updated = tonumber(f[5]), ended = tonumber(f[6]),
-    expires = tonumber(f[7]), extra = f[8],
+    expires = tonumber(f[7]), had_expiry = f[7], extra = f[8],
   }
 end
 
@@ -50,6 +53,32 @@ local function revive(book)
   end
 end
 
+-- The status that an event of this name gives; the name may be dotted, flat, or either in camel case.
+local function status_of_name(name)
+  return status_of[name] or status_of[string.lower((string.gsub(name, '([%l%d])(%u)', '%1_%2')))]
+end
+
+-- The status that a job's event gives which names its type in its data alone, see job_type.rs.
+local function status_of_data(data)
+  local may_give = false
+  -- Only data in which such a name stands somewhere is worth its parsing.
+  for name in string.gmatch(data, '[tT]ype"%s*:%s*"([^"]+)"') do
+    may_give = may_give or status_of_name(name) ~= nil
+  end
+  if not may_give then
+    return nil
+  end
+  local parsed, job = pcall(cjson.decode, data)
+  if not parsed or type(job) ~= 'table' then
+    return nil
+  end
+  for _, key in ipairs({ 'eventType', 'event_type', 'type' }) do
+    if type(job[key]) == 'string' and job[key] ~= '' then
+      return status_of_name(job[key])
+    end
+  end
+end
+
 -- Counts in what was written behind the book's last id: the newest sequence and the newest change of
 -- status among the newest thousand entries.
 local function absorb(book)
@@ -61,7 +90,7 @@ local function absorb(book)
   revive(book)
   local sequence, status, status_ms
   for _, entry in ipairs(entries) do
-    local category, action
+    local category, action, flat, data
     for i = 1, #entry[2], 2 do
       local name, value = entry[2][i], entry[2][i + 1]
       if name == 'sequence' and not sequence and string.match(value, '^%d+$') then
@@ -71,10 +100,20 @@ local function absorb(book)
         category = category or value
       elseif name == 'event_action' then
         action = action or value
+      elseif name == 'event_type' or name == 'eventType' then
+        flat = flat or value
+      elseif name == 'data' then
+        data = data or value
       end
     end
-    if not status and category and action then
-      status = status_of[category .. '.' .. action]
+    if not status then
+      if category or action then
+        status = category and action and status_of[category .. '.' .. action]
+      elseif flat and flat ~= '' then
+        status = status_of_name(flat)
+      elseif of_jobs and data then
+        status = status_of_data(data)
+      end
       status_ms = ms_of(entry[1])
     end
     if sequence and status then
@@ -82,7 +121,12 @@ local function absorb(book)
     end
   end
   if status then
+    -- How long a job's stream is kept after its end is its writer's to say.
+    local left = of_jobs and not book.expires and redis.call('PTTL', stream) or -1
     set_status(book, status, status_ms)
+    if book.expires and left >= 0 then
+      book.expires = now + left
+    end
   end
   book.sequence = math.max(book.sequence, sequence or 0)
   book.last_id = entries[1][1]
@@ -104,7 +148,8 @@ local function close_book(book, call, field, value)
     else
       call('HDEL', meta, 'expires_at')
       call('PERSIST', meta)
-      call('PERSIST', stream)
+      -- What the hub had not set is its writer's.
+      if book.had_expiry then call('PERSIST', stream) end
     end
   end
   if book.expires then

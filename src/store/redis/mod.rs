@@ -1,16 +1,19 @@
 //! The Redis store: one stream a run, as CONTRACT section 4 lays it out, shared with any program that
-//! writes or reads those streams.
+//! writes or reads those streams. Job streams of other programs may be read as well (`streams.rs`), and runs
+//! that only others have written to be looked for (`discovery.rs`).
 //!
 //! Writes, reads and readers that wait have connections of their own, so that a large read holds up no
 //! write and a waiting read nobody. All of them live on one thread of the store's own: a busy actor
 //! thread delays no reply and no reconnect.
 
 mod dial;
+mod discovery;
 mod keys;
 mod link;
 mod reader;
 mod reply;
 mod scripts;
+mod streams;
 
 pub use dial::InvalidUrl;
 
@@ -20,18 +23,21 @@ use super::{
 };
 use crate::config::{RedisConfig, RedisUrl};
 use crate::event::entry::encode_entry;
-use crate::event::{EventId, RunId, RunStatus};
+use crate::event::{EventId, RunId, RunStatus, job_type};
 use dial::Dialer;
+use futures::StreamExt;
 use futures::future::BoxFuture;
-use keys::{Keys, RUNS};
+use keys::{Keys, RUNS, StreamKey};
 use link::{Link, checked, odd};
 use reader::Readers;
 use redis::{Cmd, Pipeline};
 use scripts::Scripts;
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use streams::Streams;
 use tokio::runtime::Runtime;
 
 /// A store on a Redis server. Clones share it.
@@ -49,6 +55,7 @@ struct Inner {
     place: RedisUrl,
     writes: Link,
     reads: Link,
+    streams: Arc<Streams>,
     readers: Readers,
     /// Where on the list of runs the next sweep begins.
     sweep_at: AtomicUsize,
@@ -93,10 +100,12 @@ impl RedisStore {
         };
         let (writes, reads) = (link("writes", false), link("reads", true));
         let most = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
+        let streams = Arc::new(Streams::new(keys, config.job_streams, reads.clone()));
         let tools = reader::Tools {
             dialer: dialer.clone(),
             scripts: Arc::clone(&scripts),
             side: reads.clone(),
+            streams: Arc::clone(&streams),
             runtime: runtime.handle().clone(),
         };
         let readers = Readers::new(tools, most);
@@ -109,21 +118,26 @@ impl RedisStore {
             place: url.clone(),
             writes,
             reads,
+            streams,
             readers,
             sweep_at: AtomicUsize::new(0),
             runtime: Some(runtime),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        if let Some(runtime) = inner.runtime.as_ref().filter(|_| config.discover) {
+            runtime.spawn(discovery::walk(Arc::downgrade(&inner)));
+        }
+        Ok(Self { inner })
     }
 
-    /// The beginning of a call of one of the scripts that work on a run.
-    fn run_call(&self, hash: &str, run: &RunId, index: bool) -> Cmd {
-        let keys = self.inner.keys;
+    /// The beginning of a call of one of the scripts that work on a run. The further keys come behind those
+    /// that all scripts have.
+    fn run_call(&self, hash: &str, run: &RunId, stream: &StreamKey, further: &[String]) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(hash).arg(if index { 4 } else { 3 });
-        call.arg(keys.stream(run)).arg(keys.meta(run)).arg(RUNS);
-        if index {
-            call.arg(keys.index(run));
+        call.arg(hash).arg(3 + further.len());
+        call.arg(&stream.name).arg(self.inner.keys.meta(run)).arg(RUNS);
+        for key in further {
+            call.arg(key);
         }
         call.arg(run.as_str());
         for part in &self.inner.preamble {
@@ -133,8 +147,9 @@ impl RedisStore {
     }
 
     fn append_call(&self, append: &RunAppend) -> Cmd {
-        let rules = &self.inner.rules;
-        let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, true);
+        let (rules, keys) = (&self.inner.rules, self.inner.keys);
+        let (own, index) = (keys.stream(&append.run), [keys.index(&append.run)]);
+        let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, &own, &index);
         call.arg(rules.max_events)
             .arg(self.window_ms())
             .arg(format!("w:{:016x}", append.writer))
@@ -179,11 +194,27 @@ impl RedisStore {
         }
     }
 
-    /// Reads in steps, so that a page of large events does not come whole into memory.
     async fn read(&self, run: &RunId, request: RangeRequest) -> Result<Page, StoreError> {
+        let streams = &self.inner.streams;
+        let stream = streams.of(run).await?;
+        let page = self.read_from(&stream, run, request).await?;
+        if page.events.is_empty()
+            && let Some(other) = streams.instead_of(&stream, run).await?
+        {
+            return self.read_from(&other, run, request).await;
+        }
+        Ok(page)
+    }
+
+    /// Reads in steps, so that a page of large events does not come whole into memory.
+    async fn read_from(
+        &self,
+        stream: &StreamKey,
+        run: &RunId,
+        request: RangeRequest,
+    ) -> Result<Page, StoreError> {
         let (mut start, mut end) = (request.start, request.end);
         let (mut page, mut bytes) = (Page::default(), 0_usize);
-        let stream = self.inner.keys.stream(run);
         while start <= end {
             // One more than asked for tells whether there is more.
             let wanted = request.limit.saturating_add(1) - page.events.len();
@@ -203,8 +234,9 @@ impl RedisStore {
                 Order::Ascending => (start, end),
                 Order::Descending => (end, start),
             };
-            command.arg(&stream).arg(from.to_string()).arg(to.to_string()).arg("COUNT").arg(count);
-            let events = reply::events(run, self.inner.reads.command(command).await?)?;
+            command.arg(&stream.name).arg(from.to_string()).arg(to.to_string());
+            command.arg("COUNT").arg(count);
+            let events = reply::events(run, stream, self.inner.reads.command(command).await?)?;
             let all = events.len() < count;
             bytes += events.iter().map(|e| e.event.data.len() + 256).sum::<usize>();
             let Some(last) = events.last().map(|e| e.id) else { break };
@@ -230,9 +262,29 @@ impl RedisStore {
         Ok(page)
     }
 
+    async fn state(&self, run: &RunId) -> Result<RunState, StoreError> {
+        let streams = &self.inner.streams;
+        let stream = streams.of(run).await?;
+        let state = self.state_by(&stream, run).await?;
+        let has_events = matches!(&state, RunState::Known(info) if info.first_id.is_some());
+        if !has_events && let Some(other) = streams.instead_of(&stream, run).await? {
+            return self.state_by(&other, run).await;
+        }
+        Ok(state)
+    }
+
+    async fn state_by(&self, stream: &StreamKey, run: &RunId) -> Result<RunState, StoreError> {
+        let script = &self.inner.scripts.run;
+        let call = self.run_call(&script.hash, run, stream, &[]);
+        reply::state(self.inner.reads.script(script, call).await?)
+    }
+
     async fn states(&self, runs: &[RunId]) -> Result<Vec<RunState>, StoreError> {
         let script = &self.inner.scripts.run;
-        let calls = runs.iter().map(|run| self.run_call(&script.hash, run, false)).collect();
+        let streams = self.inner.streams.look_for(runs).await?;
+        let calls = runs.iter().zip(&streams);
+        let calls = calls.map(|(run, stream)| self.run_call(&script.hash, run, stream, &[]));
+        let calls = calls.collect();
         let replies = self.inner.reads.scripts(script, calls).await?;
         // A run that is broken is left out of lists, not the others with it.
         replies
@@ -310,7 +362,10 @@ impl RedisStore {
         command.arg(RUNS).arg(at).arg(at + SWEEP_RUNS - 1);
         let members = reply::items(self.inner.reads.command(command).await?)?;
         let runs = members.iter().filter_map(|m| RunId::parse(reply::text(m).ok()?).ok());
-        let calls: Vec<Cmd> = runs.map(|run| self.forget_call(&run)).collect();
+        let runs: Vec<RunId> = runs.collect();
+        let streams = self.inner.streams.look_for(&runs).await?;
+        let calls = runs.iter().zip(&streams).map(|(run, stream)| self.forget_call(run, stream));
+        let calls: Vec<Cmd> = calls.collect();
         let replies = self.inner.writes.scripts(&self.inner.scripts.forget, calls).await?;
         let removed = replies.iter().filter(|reply| **reply == Ok(redis::Value::Int(1))).count();
         let next = if members.len() < SWEEP_RUNS { 0 } else { at + SWEEP_RUNS - removed };
@@ -318,11 +373,10 @@ impl RedisStore {
         Ok(())
     }
 
-    fn forget_call(&self, run: &RunId) -> Cmd {
-        let keys = self.inner.keys;
+    fn forget_call(&self, run: &RunId, stream: &StreamKey) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(&self.inner.scripts.forget.hash).arg(3);
-        call.arg(keys.stream(run)).arg(keys.meta(run)).arg(RUNS).arg(run.as_str());
+        call.arg(&stream.name).arg(self.inner.keys.meta(run)).arg(RUNS).arg(run.as_str());
         call
     }
 
@@ -341,9 +395,13 @@ impl RedisStore {
     }
 }
 
-/// `after_end`, `tombstone`, then the terminal types: what `common.lua` reads behind the run's name.
+/// `after_end`, `tombstone`, then the terminal types, by their flat names too: what `common.lua` reads behind
+/// the run's name.
 fn preamble(rules: &StoreRules) -> Vec<String> {
-    let terminal: Vec<_> = rules.lifecycle.terminal().collect();
+    let mut terminal: Vec<_> = rules.lifecycle.terminal().collect();
+    for (dotted, status) in rules.lifecycle.terminal() {
+        terminal.extend(job_type::flat_names(dotted).map(|flat| (flat, status)));
+    }
     let mut parts = vec![
         as_ms(rules.after_end).to_string(),
         as_ms(rules.tombstone).to_string(),
@@ -384,11 +442,7 @@ impl LogStore for RedisStore {
     }
 
     fn run<'a>(&'a self, run: &'a RunId) -> Answer<'a, RunState> {
-        Box::pin(async move {
-            let script = &self.inner.scripts.run;
-            let call = self.run_call(&script.hash, run, false);
-            reply::state(self.inner.reads.script(script, call).await?)
-        })
+        Box::pin(self.state(run))
     }
 
     fn runs<'a>(
@@ -403,7 +457,9 @@ impl LogStore for RedisStore {
     fn set_expiry<'a>(&'a self, run: &'a RunId, after: Duration) -> Answer<'a, RunState> {
         Box::pin(async move {
             let script = &self.inner.scripts.expire;
-            let mut call = self.run_call(&script.hash, run, false);
+            let stream = self.inner.streams.look_for(slice::from_ref(run)).await?;
+            let stream = stream.first().ok_or_else(|| odd("expected a stream"))?;
+            let mut call = self.run_call(&script.hash, run, stream, &[]);
             call.arg(as_ms(after));
             reply::state(self.inner.writes.script(script, call).await?)
         })
@@ -411,15 +467,28 @@ impl LogStore for RedisStore {
 
     fn delete<'a>(&'a self, run: &'a RunId) -> Answer<'a, bool> {
         Box::pin(async move {
-            let script = &self.inner.scripts.delete;
-            let mut call = self.run_call(&script.hash, run, true);
+            let (script, keys) = (&self.inner.scripts.delete, self.inner.keys);
+            let mut further = vec![keys.index(run)];
+            further.extend(self.inner.streams.jobs_of(run).await?);
+            let mut call = self.run_call(&script.hash, run, &keys.stream(run), &further);
             call.arg(self.window_ms());
             Ok(self.inner.writes.script(script, call).await? != redis::Value::Int(0))
         })
     }
 
     fn tail(&self, run: &RunId, after: EventId) -> Tail {
-        self.inner.readers.tail(run.clone(), self.inner.keys.stream(run), after)
+        let (inner, run) = (Arc::clone(&self.inner), run.clone());
+        if !inner.streams.serves_jobs() {
+            let stream = inner.keys.stream(&run);
+            return inner.readers.tail(run, stream, after);
+        }
+        let tail = async move {
+            // Should Redis be away, the reader finds the stream later.
+            let found = inner.streams.of(&run).await;
+            let stream = found.unwrap_or_else(|_| inner.keys.stream(&run));
+            inner.readers.tail(run, stream, after)
+        };
+        Box::pin(futures::stream::once(tail).flatten())
     }
 
     fn probe(&self) -> Answer<'_, ()> {

@@ -4,12 +4,15 @@
 //! A run's position is kept here and moves only with what has been handed over. A run whose follower is
 //! behind is left out of the read until there is room again; nothing is lost, it is read later. A blocked
 //! `XREAD` never notices that a stream was deleted or rolled back, so every reader asks for the streams'
-//! heads as well, every [`CHECK_EVERY`].
+//! heads as well, every [`CHECK_EVERY`]. Where job streams are served it then also looks whether a run has
+//! another stream by now.
 
 use super::dial::Dialer;
+use super::keys::StreamKey;
 use super::link::{Link, checked, jittered};
 use super::reply;
 use super::scripts::Scripts;
+use super::streams::Streams;
 use crate::event::{EventId, RunId};
 use crate::store::{StoreError, Tail, TailItem};
 use futures::stream;
@@ -32,6 +35,9 @@ const BLOCK: Duration = Duration::from_millis(1000);
 const GRACE: Duration = Duration::from_millis(1200);
 /// How often the streams' heads are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// The same where job streams are served: one that begins is to be heard of within two seconds, and a read
+/// under way may take one.
+const CHECK_JOBS_EVERY: Duration = Duration::from_secs(1);
 /// Events read of one run at a time.
 const COUNT: usize = 128;
 /// Batches that may wait for a follower.
@@ -48,7 +54,14 @@ pub(super) struct Tools {
     pub(super) scripts: Arc<Scripts>,
     /// A connection for what cannot be said on one that is blocked.
     pub(super) side: Link,
+    pub(super) streams: Arc<Streams>,
     pub(super) runtime: Handle,
+}
+
+impl Tools {
+    fn check_every(&self) -> Duration {
+        if self.streams.serves_jobs() { CHECK_JOBS_EVERY } else { CHECK_EVERY }
+    }
 }
 
 /// All readers of a store.
@@ -81,7 +94,7 @@ struct Roster {
 
 struct Entry {
     run: RunId,
-    key: String,
+    key: StreamKey,
     position: EventId,
     sink: mpsc::Sender<TailItem>,
     /// Left out of the read because its follower has no room.
@@ -96,8 +109,8 @@ impl Readers {
     }
 
     /// Follows a run. Dropping the tail ends it.
-    pub(super) fn tail(&self, run: RunId, key: String, after: EventId) -> Tail {
-        let reader = self.choose(&key);
+    pub(super) fn tail(&self, run: RunId, key: StreamKey, after: EventId) -> Tail {
+        let reader = self.choose(&run);
         let (sink, inbox) = mpsc::channel(ROOM);
         let entry = Entry { run, key, position: after, sink, waits_for_room: false, broken: false };
         let number = {
@@ -118,12 +131,12 @@ impl Readers {
         }))
     }
 
-    /// The reader with the fewest runs that does not read this stream yet, or a new one.
-    fn choose(&self, key: &str) -> Arc<Reader> {
+    /// The reader with the fewest runs that does not read this run yet, or a new one.
+    fn choose(&self, run: &RunId) -> Arc<Reader> {
         let mut readers = self.readers.lock();
         let load = |reader: &Arc<Reader>| {
             let roster = reader.roster.lock();
-            let reads_it = roster.entries.values().any(|e| e.key == key && !e.sink.is_closed());
+            let reads_it = roster.entries.values().any(|e| e.run == *run && !e.sink.is_closed());
             (!reads_it).then_some(roster.entries.len())
         };
         let least =
@@ -217,7 +230,7 @@ impl Reader {
     async fn work(self: Arc<Self>, tools: Tools) {
         let mut connection: Option<MultiplexedConnection> = None;
         let mut pause = Duration::from_millis(50);
-        let mut check_at = Instant::now() + CHECK_EVERY;
+        let mut check_at = Instant::now() + tools.check_every();
         loop {
             let read = match self.next_read() {
                 Next::Read(read) => read,
@@ -300,9 +313,9 @@ impl Reader {
             if entry.waits_for_room || entry.broken {
                 continue;
             }
-            read.command.arg(&entry.key);
+            read.command.arg(&entry.key.name);
             positions.push(entry.position.to_string());
-            read.runs.insert(entry.key.clone().into_bytes(), *number);
+            read.runs.insert(entry.key.name.clone().into_bytes(), *number);
         }
         for position in positions {
             read.command.arg(position);
@@ -333,7 +346,7 @@ impl Reader {
             Err(e) => return Err(e),
         }
         if Instant::now() >= *check_at {
-            *check_at = Instant::now() + CHECK_EVERY;
+            *check_at = Instant::now() + tools.check_every();
             self.check_heads(connection, tools).await?;
         }
         Ok(())
@@ -341,14 +354,14 @@ impl Reader {
 
     fn hand_over(&self, read: &Read, reply: Value) -> Result<(), StoreError> {
         for stream in reply::items(reply)? {
-            let [key, entries] = <[Value; 2]>::try_from(reply::items(stream)?)
+            let [name, entries] = <[Value; 2]>::try_from(reply::items(stream)?)
                 .map_err(|_| super::link::odd("expected a stream"))?;
-            let Some(number) = read.runs.get(reply::bytes(&key)?) else { continue };
-            let Some(run) = self.roster.lock().entries.get(number).map(|e| e.run.clone()) else {
-                continue;
-            };
+            let Some(number) = read.runs.get(reply::bytes(&name)?) else { continue };
+            let entry =
+                self.roster.lock().entries.get(number).map(|e| (e.run.clone(), e.key.clone()));
+            let Some((run, key)) = entry else { continue };
             // Decoded without the lock: it is the costly part.
-            let events = reply::events(&run, entries)?;
+            let events = reply::events(&run, &key, entries)?;
             let Some(last) = events.last().map(|e| e.id) else { continue };
             let mut roster = self.roster.lock();
             if let Some(entry) = roster.entries.get_mut(number)
@@ -366,12 +379,13 @@ impl Reader {
         connection: &mut MultiplexedConnection,
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        let followed: Vec<(u64, String, EventId)> = {
+        let jobs = tools.streams.serves_jobs();
+        let followed: Vec<(u64, StreamKey, EventId)> = {
             let mut roster = self.roster.lock();
             for entry in roster.entries.values_mut() {
                 entry.broken = false;
             }
-            let begun = roster.entries.iter().filter(|(_, e)| e.position != EventId::START);
+            let begun = roster.entries.iter().filter(|(_, e)| jobs || e.position != EventId::START);
             begun.map(|(number, e)| (*number, e.key.clone(), e.position)).collect()
         };
         if followed.is_empty() {
@@ -382,7 +396,7 @@ impl Reader {
             let mut call = redis::cmd(verb);
             call.arg(body).arg(followed.len());
             for (_, key, _) in &followed {
-                call.arg(key);
+                call.arg(&key.name);
             }
             call
         };
@@ -393,24 +407,52 @@ impl Reader {
         if matches!(&reply, Value::ServerError(e) if e.code() == "NOSCRIPT") {
             reply = send(connection, call("EVAL", &script.code)).await?;
         }
-        for ((number, _, seen), head) in followed.iter().zip(reply::items(checked(reply)?)?) {
-            let head = EventId::parse(reply::text(&head)?).unwrap_or(EventId::START);
+        let mut unsure = Vec::new();
+        for ((number, key, seen), head) in followed.iter().zip(reply::items(checked(reply)?)?) {
+            let head = EventId::parse(reply::text(&head)?).ok();
             let mut roster = self.roster.lock();
             let Some(entry) = roster.entries.get_mut(number) else { continue };
-            if head < *seen
+            if jobs && (key.is_jobs || head.is_none()) {
+                unsure.push((*number, entry.run.clone()));
+            }
+            if head.unwrap_or(EventId::START) < *seen
                 && entry.position == *seen
                 && entry.sink.try_send(TailItem::Reset).is_ok()
             {
                 entry.position = EventId::START;
             }
         }
+        self.change_streams(unsure, &tools.streams).await;
         Ok(())
+    }
+
+    /// Follows those of the runs that have another stream by now from the beginning of that one: the
+    /// position was one in the stream before.
+    async fn change_streams(&self, runs: Vec<(u64, RunId)>, streams: &Streams) {
+        let (numbers, runs): (Vec<u64>, Vec<RunId>) = runs.into_iter().unzip();
+        if runs.is_empty() {
+            return;
+        }
+        // Looked for on a connection of its own, whose troubles are not this one's.
+        let Ok(found) = streams.look_for(&runs).await else { return };
+        let mut roster = self.roster.lock();
+        for (number, key) in numbers.into_iter().zip(found) {
+            let Some(entry) = roster.entries.get_mut(&number) else { continue };
+            if entry.key == key {
+                continue;
+            }
+            let begun = entry.position != EventId::START;
+            if !begun || entry.sink.try_send(TailItem::Reset).is_ok() {
+                entry.position = EventId::START;
+                entry.key = key;
+            }
+        }
     }
 
     /// Leaves out the keys that hold no stream, until the next check.
     async fn find_broken(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
         let keys: Vec<(u64, String)> =
-            self.roster.lock().entries.iter().map(|(n, e)| (*n, e.key.clone())).collect();
+            self.roster.lock().entries.iter().map(|(n, e)| (*n, e.key.name.clone())).collect();
         if keys.is_empty() {
             return Ok(());
         }

@@ -1,7 +1,10 @@
 //! From Redis's replies to our types.
 
+use super::keys::StreamKey;
 use super::link::odd;
-use crate::event::{EventId, RunId, RunStatus, Sequence, StoredEvent, decode_entry};
+use crate::event::{
+    EventId, RunId, RunStatus, Sequence, StoredEvent, decode_entry, decode_job_entry,
+};
 use crate::store::{Placed, PublishOutcome, RunInfo, RunState, StoreError};
 use redis::Value;
 use std::time::Duration;
@@ -42,8 +45,13 @@ fn id(value: &Value) -> Result<EventId, StoreError> {
     EventId::parse(text(value)?).map_err(|_| odd("expected a stream id"))
 }
 
-/// The entries of a stream reply as events. Entries that were deleted meanwhile are left out.
-pub(super) fn events(run: &RunId, entries: Value) -> Result<Vec<StoredEvent>, StoreError> {
+/// The entries that were read from a run's stream as events. Entries that were deleted meanwhile are left
+/// out.
+pub(super) fn events(
+    run: &RunId,
+    key: &StreamKey,
+    entries: Value,
+) -> Result<Vec<StoredEvent>, StoreError> {
     let entries = items(entries)?;
     let mut events = Vec::with_capacity(entries.len());
     for entry in &entries {
@@ -53,7 +61,11 @@ pub(super) fn events(run: &RunId, entries: Value) -> Result<Vec<StoredEvent>, St
         let pairs = fields
             .chunks_exact(2)
             .filter_map(|pair| Some((bytes(&pair[0]).ok()?, bytes(&pair[1]).ok()?)));
-        events.push(decode_entry(run, id(entry_id)?, pairs));
+        let id = id(entry_id)?;
+        events.push(match key.is_jobs {
+            true => decode_job_entry(run, id, pairs),
+            false => decode_entry(run, id, pairs),
+        });
     }
     Ok(events)
 }

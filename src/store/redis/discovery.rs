@@ -1,0 +1,97 @@
+//! Finds runs that only other programs have written to, and puts them on the list of runs.
+//!
+//! A walk goes through the keyspace with `SCAN`, a small step at a time, then pauses and begins again. A
+//! run that it finds and that is not listed is asked for its state, which counts in what was written to it
+//! and lists it. While Redis is away the step is tried again.
+
+use super::keys::RUNS;
+use super::link::odd;
+use super::{Inner, RedisStore, reply};
+use crate::event::RunId;
+use crate::store::StoreError;
+use redis::Value;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// Between the steps of a walk, so that walking takes little of the server's time.
+const BETWEEN_STEPS: Duration = Duration::from_millis(20);
+/// Between two walks, and before a step that failed is tried again.
+const BETWEEN_WALKS: Duration = Duration::from_secs(1);
+/// Keys that one step looks at.
+const KEYS_A_STEP: usize = 500;
+/// Runs taken up at a time; what each costs depends on what was written to it.
+const RUNS_AT_ONCE: usize = 16;
+
+/// Walks until the store is gone.
+pub(super) async fn walk(store: Weak<Inner>) {
+    let mut walk = Walk { shape: 0, cursor: "0".to_owned() };
+    while let Some(inner) = store.upgrade() {
+        let pause = match walk.step(&RedisStore { inner }).await {
+            Ok(Step::Along) => BETWEEN_STEPS,
+            Ok(Step::Through) => BETWEEN_WALKS,
+            Err(error) => {
+                log::debug!("could not look for runs of other programs: {error}");
+                BETWEEN_WALKS
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Where a walk is: at which shape of keys, and how far with that.
+struct Walk {
+    shape: usize,
+    cursor: String,
+}
+
+/// How far a step has brought the walk.
+enum Step {
+    /// There is more.
+    Along,
+    /// Through the keyspace, with every shape.
+    Through,
+}
+
+impl Walk {
+    async fn step(&mut self, store: &RedisStore) -> Result<Step, StoreError> {
+        let inner = &store.inner;
+        let shapes = inner.keys.shapes(inner.streams.serves_jobs());
+        let shape = shapes[self.shape];
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(&self.cursor).arg("MATCH").arg(shape.pattern());
+        scan.arg("COUNT").arg(KEYS_A_STEP).arg("TYPE").arg("stream");
+        let [cursor, keys] =
+            <[Value; 2]>::try_from(reply::items(inner.reads.command(scan).await?)?)
+                .map_err(|_| odd("expected a cursor and keys"))?;
+        let keys = reply::items(keys)?;
+        // Keys that only look alike name no run.
+        let runs = keys.iter().filter_map(|key| shape.run_of(reply::text(key).ok()?)).collect();
+        take_up(store, runs).await?;
+        // Only now: a step that failed is done again.
+        reply::text(&cursor)?.clone_into(&mut self.cursor);
+        if self.cursor == "0" {
+            self.shape = (self.shape + 1) % shapes.len();
+        }
+        let is_through = self.cursor == "0" && self.shape == 0;
+        Ok(if is_through { Step::Through } else { Step::Along })
+    }
+}
+
+/// Lists those of the runs that are not listed.
+async fn take_up(store: &RedisStore, runs: Vec<RunId>) -> Result<(), StoreError> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let mut scores = redis::cmd("ZMSCORE");
+    scores.arg(RUNS);
+    for run in &runs {
+        scores.arg(run.as_str());
+    }
+    let scores = reply::items(store.inner.reads.command(scores).await?)?;
+    let unlisted = runs.into_iter().zip(scores).filter(|(_, score)| *score == Value::Nil);
+    let unlisted: Vec<RunId> = unlisted.map(|(run, _)| run).collect();
+    for some in unlisted.chunks(RUNS_AT_ONCE) {
+        store.states(some).await?;
+    }
+    Ok(())
+}
