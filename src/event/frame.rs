@@ -65,10 +65,19 @@ pub struct EncodedEvent {
 impl EncodedBatch {
     /// Encodes events that follow `prev` in their run.
     pub fn encode(prev: EventId, events: Vec<StoredEvent>, rules: &ReadRules) -> Self {
-        let size = events.iter().map(|e| e.event.data.len() + 384).sum();
+        Self::encode_folded(prev, events.into_iter().map(|event| (event, 1)).collect(), rules)
+    }
+
+    /// Encodes events that follow `prev` in their run, each with the number of those it stands for.
+    pub fn encode_folded(
+        prev: EventId,
+        events: Vec<(StoredEvent, u32)>,
+        rules: &ReadRules,
+    ) -> Self {
+        let size = events.iter().map(|(e, _)| e.event.data.len() + 384).sum();
         let mut out = Vec::with_capacity(size);
-        let last = events.last().map_or(prev, |e| e.id);
-        let frames = events.into_iter().map(|event| push_frame(&mut out, event, rules));
+        let last = events.last().map_or(prev, |(e, _)| e.id);
+        let frames = events.into_iter().map(|(event, n)| push_frame(&mut out, event, n, rules));
         let events: Box<[EncodedEvent]> = frames.collect();
         let changes_status = events.iter().any(|event| event.lifecycle.is_some());
         Self { prev, last, bytes: out.into(), events, changes_status }
@@ -151,7 +160,12 @@ impl EncodedEvent {
     }
 }
 
-fn push_frame(out: &mut Vec<u8>, stored: StoredEvent, rules: &ReadRules) -> EncodedEvent {
+fn push_frame(
+    out: &mut Vec<u8>,
+    stored: StoredEvent,
+    folded: u32,
+    rules: &ReadRules,
+) -> EncodedEvent {
     let start = out.len();
     // Writing to a Vec cannot fail.
     let _ = writeln!(out, "id: {}", stored.id);
@@ -163,6 +177,11 @@ fn push_frame(out: &mut Vec<u8>, stored: StoredEvent, rules: &ReadRules) -> Enco
     out.extend_from_slice(b"data: ");
     let json_start = out.len();
     push_json(out, &stored, &rules.upcasters);
+    if folded > 1 {
+        // Within the object's last brace.
+        out.pop();
+        let _ = write!(out, r#","folded":{folded}}}"#);
+    }
     let json = json_start..out.len();
     out.extend_from_slice(b"\n\n");
     EncodedEvent {

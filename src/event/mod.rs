@@ -4,6 +4,7 @@
 //! here does input or output but for the log, and nothing here knows of actors, HTTP or a particular store.
 
 pub mod build;
+pub mod delta;
 pub mod digest;
 pub mod entry;
 pub mod event_id;
@@ -21,6 +22,7 @@ pub mod parse;
 pub mod run_id;
 pub mod source;
 pub mod timestamp;
+pub mod transcript;
 pub mod typed;
 pub mod upcast;
 pub mod version;

@@ -5,6 +5,7 @@ mod accept;
 mod body;
 mod extract;
 mod history;
+mod messages;
 mod ops;
 mod problem;
 mod publish;
@@ -62,6 +63,7 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(web::post().to(publish::many::publish))
                 .default_service(web::to(|| refused(&[Method::POST]))),
         )
+        .service(only_get("/runs/{run}/messages", get().to(messages::messages)))
         .service(
             web::resource("/runs/{run}/expiry")
                 .route(web::put().to(runs::expiry))

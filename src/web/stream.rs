@@ -101,15 +101,12 @@ pub(super) fn options(
     cursor: Option<EventId>,
 ) -> Result<SubscribeOptions, Problem> {
     let from = query.word("from", &[("start", Start::Beginning), ("live", Start::Live)])?;
-    if query.get("deltas")?.is_some() {
-        let detail = "deltas is not supported by this version";
-        return Err(Problem::new(Code::InvalidQuery, detail));
-    }
     Ok(SubscribeOptions {
         // A client that comes back says where it was; where it once began no longer matters.
         start: cursor.map(Start::After).or(from).unwrap_or_default(),
         filter: filter(query)?,
         shape: Shape::Items,
+        fold_deltas: query.word("deltas", &[("folded", true), ("single", false)])?.unwrap_or(false),
         must_exist: query.word("must_exist", &[("true", true), ("false", false)])?.unwrap_or(false),
     })
 }

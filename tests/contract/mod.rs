@@ -9,6 +9,7 @@ mod history;
 mod jobs;
 mod life;
 mod many_runs;
+mod messages;
 mod operations;
 mod publish;
 mod publish_many;

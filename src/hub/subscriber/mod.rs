@@ -22,7 +22,7 @@ use super::mode::Mode;
 use super::obituary::Obituary;
 use super::registry::SubscriberKey;
 use super::run::Gap;
-use crate::event::{EncodedBatch, EventId, RunId, Timestamp};
+use crate::event::{EncodedBatch, EventId, RunId, Timestamp, delta};
 use crate::store::{Page, RangeRequest};
 use crate::telemetry::metrics;
 use actix::prelude::*;
@@ -60,6 +60,9 @@ struct Gone;
 /// Events and bytes read from the store at a time.
 const PAGE_EVENTS: usize = 512;
 const PAGE_BYTES: usize = 256 << 10;
+/// The same where deltas are folded.
+const FOLD_EVENTS: usize = 20_000;
+const FOLD_BYTES: usize = 8 << 20;
 /// How long to wait before a read is tried again that the store did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -127,7 +130,12 @@ impl SubscriberActor {
 
     fn read(&mut self, ctx: &mut Context<Self>) {
         let (core, run) = (Arc::clone(&self.core), self.run.clone());
-        let request = RangeRequest::after(self.seam.cursor(), PAGE_EVENTS, PAGE_BYTES);
+        // A message is folded whole where one page holds it.
+        let (events, bytes) = match self.outbox.folds() {
+            Some(_) => (FOLD_EVENTS, FOLD_BYTES),
+            None => (PAGE_EVENTS, PAGE_BYTES),
+        };
+        let request = RangeRequest::after(self.seam.cursor(), events, bytes);
         let read = async move { core.store.range(&run, request).await };
         ctx.spawn(read.into_actor(self).map(|page, actor, ctx| match page {
             Ok(page) => actor.take_page(page, ctx),
@@ -192,7 +200,14 @@ impl SubscriberActor {
 
     fn deliver_page(&mut self, page: Page, ctx: &mut Context<Self>) {
         let (more, empty) = (page.more, page.events.is_empty());
-        let batch = EncodedBatch::encode(self.seam.cursor(), page.events, &self.core.rules);
+        let (cursor, rules) = (self.seam.cursor(), &self.core.rules);
+        let batch = match self.outbox.folds() {
+            None => EncodedBatch::encode(cursor, page.events, rules),
+            Some(filter) => {
+                let folded = delta::fold(page.events, filter, more);
+                EncodedBatch::encode_folded(cursor, folded, rules)
+            }
+        };
         self.deliver(&batch);
         match self.seam.after_page(empty, more, self.outbox.is_full()) {
             AfterPage::Read => self.read(ctx),

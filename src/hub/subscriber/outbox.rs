@@ -66,6 +66,8 @@ impl Item {
 pub struct Outbox {
     filter: Filter,
     shape: Shape,
+    /// Whether deltas that are stored are folded.
+    folds: bool,
     /// Bytes from which on it is full. One batch may stand over.
     limit: usize,
     state: Mutex<State>,
@@ -108,7 +110,13 @@ pub struct Pulled {
 }
 
 impl Outbox {
-    pub(super) fn new(filter: Filter, shape: Shape, limit: usize, progress: Progress) -> Self {
+    pub(super) fn new(
+        filter: Filter,
+        shape: Shape,
+        folds: bool,
+        limit: usize,
+        progress: Progress,
+    ) -> Self {
         let state = State {
             chunks: VecDeque::new(),
             bytes: 0,
@@ -122,7 +130,7 @@ impl Outbox {
             taken: Vec::new(),
             untaken_since: None,
         };
-        Self { filter, shape, limit: limit.max(1), state: Mutex::new(state) }
+        Self { filter, shape, folds, limit: limit.max(1), state: Mutex::new(state) }
     }
 
     /// Puts the wanted events of a batch behind a position in, and moves on past the batch.
@@ -155,6 +163,11 @@ impl Outbox {
             progress.ended = matches!(lifecycle, Lifecycle::Ended(_));
         }
         state.wake();
+    }
+
+    /// The filter, if deltas that are stored are folded.
+    pub(super) fn folds(&self) -> Option<&Filter> {
+        self.folds.then_some(&self.filter)
     }
 
     /// Puts a control frame in.
@@ -331,7 +344,8 @@ mod tests {
     fn cut_after(pieces: usize) -> String {
         let progress =
             Progress { cursor: EventId::START, sequence: None, ended: false, blind: None };
-        let outbox = Outbox::new(Filter::default(), Shape::Sse(Framing::Typed), 1 << 20, progress);
+        let outbox =
+            Outbox::new(Filter::default(), Shape::Sse(Framing::Typed), false, 1 << 20, progress);
         let frame = |c: &str, size| format!("data: {}\n\n", c.repeat(size));
         // The first frame's two line breaks fall into different pieces.
         let frames = frame("a", 2 * PIECE - 7) + &frame("b", 3 * PIECE);

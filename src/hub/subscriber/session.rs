@@ -37,6 +37,8 @@ pub struct SubscribeOptions {
     pub filter: Filter,
     /// What the reader takes.
     pub shape: Shape,
+    /// Whether of what is stored already the deltas of one message come as one event.
+    pub fold_deltas: bool,
     /// Whether a run without events is an error.
     pub must_exist: bool,
 }
@@ -122,9 +124,10 @@ impl Hub {
         };
         let config = &core.config.subscribe;
         let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended, blind };
-        let outbox = Outbox::new(options.filter, options.shape, config.outbox.as_usize(), progress);
-        let outbox = Arc::new(outbox);
-        if matches!(options.shape, Shape::Sse(_)) {
+        let SubscribeOptions { filter, shape, fold_deltas, .. } = options;
+        let room = config.outbox.as_usize();
+        let outbox = Arc::new(Outbox::new(filter, shape, fold_deltas, room, progress));
+        if matches!(shape, Shape::Sse(_)) {
             outbox.push(Item::Bytes(retry(config.retry)));
         }
         let actor = start(core, run, &outbox, &known);
