@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`cli`] | the commands |
+//! | [`embed`] | starting a hub as a configuration says |
 //! | [`web`] | HTTP: routes, answers, problems |
 //! | [`hub`] | the handle and the actors behind it |
 //! | [`store`] | where events live: memory, embedded, Redis |
@@ -23,9 +24,13 @@
 
 pub mod cli;
 pub mod config;
+pub mod embed;
 pub mod event;
 pub mod hub;
 pub mod spool;
 pub mod store;
 pub mod telemetry;
 pub mod web;
+
+pub use config::Config;
+pub use hub::Hub;

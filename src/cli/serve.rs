@@ -2,17 +2,14 @@
 
 use super::Failure;
 use crate::config::{self, Config};
+use crate::embed::{self, StartError};
 use crate::hub::Hub;
-use crate::spool::Spool;
-use crate::store::embedded::EmbeddedStore;
-use crate::store::redis::RedisStore;
-use crate::store::{LogStore, StoreRules};
+use crate::store::LogStore;
 use crate::telemetry::{log as logging, metrics};
 use crate::web::{self, App, Server};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,8 +42,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         |e| Failure::Failed(format!("cannot listen on {}: {e}", config.server.bind));
     // Taken first, so that a second hub by mistake says what is wrong before it touches any file.
     let bound = web::bind(config.server.bind).map_err(cannot_listen)?;
-    let store = open_store(&config)?;
-    let spool = open_spool(&config)?;
+    let (store, spool) = embed::open(&config).map_err(|e| match e {
+        StartError::Redis(e) => Failure::Usage(e.to_string()),
+        other => Failure::Failed(other.to_string()),
+    })?;
     let (address, listener) = bound.listen().map_err(cannot_listen)?;
     let system = actix::System::new();
     system.block_on(async move {
@@ -101,28 +100,6 @@ pub(super) fn load(args: &ServeArgs) -> Result<Config, Failure> {
         .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
     config::load(args.config.as_deref(), variables, &flags)
         .map_err(|e| Failure::Usage(e.to_string()))
-}
-
-/// The store that the configuration names. A Redis that is away is no failure; a bad URL is.
-fn open_store(config: &Config) -> Result<Arc<dyn LogStore>, Failure> {
-    let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
-    match &config.redis.url {
-        Some(url) => match RedisStore::start(url, rules, &config.redis) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(e) => Err(Failure::Usage(e.to_string())),
-        },
-        None => match EmbeddedStore::open(&config.server.data_dir, rules, &config.embedded) {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(e) => Err(Failure::Failed(e.to_string())),
-        },
-    }
-}
-
-/// The spool, in a folder of its own beside the embedded store.
-fn open_spool(config: &Config) -> Result<Spool, Failure> {
-    let folder = config.server.data_dir.join("spool");
-    Spool::open(&folder, config.spool.max_bytes.0, config.publish.queue.0)
-        .map_err(|e| Failure::Failed(e.to_string()))
 }
 
 fn announce(address: SocketAddr, config: &Config, store: &dyn LogStore) {

@@ -19,6 +19,7 @@ pub mod many_cursor;
 pub mod model;
 pub mod packed;
 pub mod parse;
+pub mod received;
 pub mod run_id;
 pub mod source;
 pub mod timestamp;

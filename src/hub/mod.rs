@@ -7,9 +7,12 @@
 //! of a particular store.
 
 mod arbiters;
+pub mod jobs;
+mod local;
 pub mod mode;
 mod obituary;
 pub mod publish;
+pub mod publisher;
 mod registry;
 pub mod restart;
 mod run;
@@ -21,8 +24,12 @@ mod tests;
 mod watchdog;
 mod writer;
 
+pub use jobs::JobPublisher;
+pub use local::{Events, Followed};
 pub use mode::{Mode, ModeReport};
 pub use publish::{Ack, PublishError, Published};
+pub use publisher::Publish;
+pub use run::{Gap, GapReason};
 pub use subscriber::{
     CloseReason, Control, Item, ManySubscription, ReadyEvent, Shape, Start, SubscribeError,
     SubscribeOptions, Subscription,

@@ -57,6 +57,14 @@ pub enum PublishError {
         /// Index within the publish.
         index: usize,
     },
+    /// The event at this index cannot be published.
+    #[error("the event at index {index} cannot be published: {reason}")]
+    Invalid {
+        /// Index within the publish.
+        index: usize,
+        /// Why not.
+        reason: String,
+    },
     /// The store cannot serve this run.
     #[error(transparent)]
     Store(StoreError),

@@ -242,3 +242,56 @@ fn older_data_becomes_todays_for_readers_of_the_past_and_of_now_and_stays_as_sto
         assert_eq!(stored(&hub).await, [(1, 0), (2, 1), (3, 2)]);
     });
 }
+
+#[test]
+fn a_program_publishes_and_follows_without_http() {
+    use crate::event::Event;
+    use crate::event::typed::{KnownEvent, LlmStream, Typed};
+    use crate::hub::{Followed, JobPublisher, Publish, PublishError};
+    use futures::StreamExt;
+    in_system(async |hub| {
+        let mut events = hub.follow(&run_id(), SubscribeOptions::default()).await.unwrap();
+        let publisher = hub.publisher();
+        for number in 0..20 {
+            let event = LlmStream::new(number.to_string()).event(&run_id());
+            publisher.do_send(Publish::one(event));
+        }
+        let last = Publish::one(LlmStream::new("last").event(&run_id()));
+        let published = publisher.send(last).await.unwrap();
+        assert!(matches!(published, Ok(Published::Persisted(_))), "{published:?}");
+        let mut texts = Vec::new();
+        while texts.len() < 21 {
+            let Some(Followed::Event(stored)) = events.next().await else { panic!("an event") };
+            assert_eq!(stored.sequence.unwrap().0, texts.len() as u64 + 1);
+            let Typed::LlmStream(delta) = stored.event.typed().unwrap() else { panic!("a delta") };
+            texts.push(delta.text().to_owned());
+        }
+        let expected = (0..20).map(|n| n.to_string()).chain(["last".to_owned()]);
+        assert_eq!(texts, expected.collect::<Vec<_>>());
+        let job = JobPublisher::new(&hub, run_id());
+        job.progress("outline", 0.5).await.unwrap();
+        let Some(Followed::Event(stored)) = events.next().await else { panic!("an event") };
+        assert_eq!(stored.event.kind.as_str(), "task.progress");
+        // Whatever no publisher could send is refused here as well.
+        let good = LlmStream::new("x").event(&run_id());
+        let other = RunId::parse("other").unwrap();
+        for (run, bad) in [
+            (&other, good.clone()),
+            (&run_id(), Event { data: "no JSON".into(), ..good.clone() }),
+            (
+                &run_id(),
+                Event { data: format!("\"{}\"", "x".repeat(2 << 20)).into(), ..good.clone() },
+            ),
+            (&run_id(), good.clone().with_trace_id("x".repeat(80_000))),
+        ] {
+            let refused = hub.publish_events(run, [good.clone(), bad], Ack::Persisted).await;
+            let index = if *run == other { 0 } else { 1 };
+            assert!(
+                matches!(&refused, Err(PublishError::Invalid { index: i, .. }) if *i == index),
+                "{refused:?}"
+            );
+        }
+        let request = RangeRequest::after(EventId::START, usize::MAX, usize::MAX);
+        assert_eq!(hub.range(&run_id(), request).await.unwrap().events.len(), 22);
+    });
+}

@@ -3,6 +3,7 @@
 
 mod accept;
 mod body;
+mod embed;
 mod extract;
 mod history;
 mod messages;

@@ -230,6 +230,9 @@ impl From<PublishError> for Problem {
             PublishError::KeyReused { index } => {
                 Self::new(Code::EventIdReused, detail).at(Some(index))
             }
+            PublishError::Invalid { index, .. } => {
+                Self::new(Code::InvalidEvent, detail).at(Some(index))
+            }
             PublishError::Store(error) => error.into(),
         }
     }

@@ -5,6 +5,7 @@ use crate::event::{EventId, Sequence};
 /// A hole in what a reader gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
+    /// Why.
     pub reason: GapReason,
     /// The position the reader was at.
     pub requested: EventId,
@@ -24,6 +25,7 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Trimmed => "trimmed",
