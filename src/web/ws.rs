@@ -10,20 +10,31 @@ use crate::config::Config;
 use crate::hub::{
     CloseReason, Control, Item, Shape, SubscribeError, SubscribeOptions, Subscription,
 };
+use actix_codec::{Decoder, Encoder};
+use actix_http::ws::{self, CloseCode, Codec, Frame, Item as Part, Message, ProtocolError};
+use actix_web::body::{BodyStream, MessageBody};
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, ProtocolError, Session};
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use futures::{Stream, StreamExt};
+use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 /// The most bytes a client may send in one message. Readers have nothing to say.
 const LONGEST_MESSAGE: usize = 64 << 10;
 /// The most messages a client may send within a minute.
 const MOST_MESSAGES: u32 = 100;
-const TOO_LARGE: &str = "the message is too large";
+/// The longest header of a frame.
+const LONGEST_HEADER: usize = 14;
+/// The most bytes put together before they are handed over.
+const PIECE: usize = 16 << 10;
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -45,21 +56,35 @@ pub(super) async fn follow(
         Err(SubscribeError::Finished) => None,
         Err(error) => return Err(error.into()),
     };
-    let (response, session, incoming) = actix_ws::handle(&request, payload)
+    let mut response = ws::handshake(request.head())
         .map_err(|e| Problem::new(Code::InvalidQuery, format!("no WebSocket handshake: {e}")))?;
-    let incoming = incoming
-        .max_frame_size(LONGEST_MESSAGE)
-        .aggregate_continuations()
-        .max_continuation_size(LONGEST_MESSAGE);
+    let (out, ready) = mpsc::channel(1);
+    let body = BodyStream::new(ReceiverStream(ready));
+    let response = response.message_body(body.boxed()).map_err(|e| {
+        Problem::new(Code::InvalidQuery, format!("the WebSocket cannot be answered: {e}"))
+    })?;
     let subscribe = &app.hub.config().subscribe;
     let conversation = Conversation {
-        session,
-        incoming,
+        out,
+        incoming: Incoming::new(payload),
+        codec: Codec::new(),
         ping_every: subscribe.heartbeat,
         stall: subscribe.stall_timeout,
     };
     actix_web::rt::spawn(conversation.hold(subscription));
-    Ok(response)
+    Ok(response.into())
+}
+
+/// What is ready, as the body of the answer. One piece waits at most: a client that does not read fills no
+/// memory.
+struct ReceiverStream(mpsc::Receiver<Bytes>);
+
+impl Stream for ReceiverStream {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(Ok))
+    }
 }
 
 /// What a handshake must have, with a problem document for each thing it lacks.
@@ -100,8 +125,9 @@ fn check_origin(headers: &HeaderMap, config: &Config) -> Result<(), Problem> {
 
 /// One WebSocket.
 struct Conversation {
-    session: Session,
-    incoming: AggregatedMessageStream,
+    out: mpsc::Sender<Bytes>,
+    incoming: Incoming,
+    codec: Codec,
     ping_every: Duration,
     /// How long a client may take nothing.
     stall: Duration,
@@ -123,11 +149,10 @@ impl Conversation {
         let end = match subscription {
             Some(subscription) => self.talk(subscription).await,
             None => {
-                let close = Control::Close(CloseReason::RunFinished);
-                match timeout(self.stall, self.session.text(control(&close))).await {
-                    Ok(Ok(())) => End::Closed(CloseReason::RunFinished),
-                    _ => End::Gone,
-                }
+                let mut bytes = BytesMut::new();
+                let reason = CloseReason::RunFinished;
+                write(&mut self.codec, control(&Control::Close(reason)), &mut bytes);
+                self.send(bytes).await.unwrap_or(End::Closed(reason))
             }
         };
         let (code, description) = match end {
@@ -142,103 +167,201 @@ impl Conversation {
             }
             End::Refused(code, why) => (code, Some(why.to_owned())),
         };
-        let reason = actix_ws::CloseReason { code, description };
-        drop(timeout(GOODBYE, self.session.close(Some(reason))).await);
+        let mut bytes = BytesMut::new();
+        let close = Message::Close(Some(ws::CloseReason { code, description }));
+        write(&mut self.codec, close, &mut bytes);
+        self.stall = GOODBYE;
+        if self.send(bytes).await.is_some() {
+            log::debug!("a WebSocket client did not hear the goodbye");
+        }
     }
 
     async fn talk(&mut self, mut subscription: Subscription) -> End {
         let mut ping_at = Instant::now() + self.ping_every;
         let mut unanswered = 0;
         let (mut heard, mut minute) = (0, Instant::now());
+        let gone = self.out.clone();
         loop {
-            tokio::select! {
-                item = poll_fn(|cx| subscription.poll_next(cx)) => {
-                    if let Some(end) = self.say(item).await {
-                        return end;
-                    }
-                }
-                message = self.incoming.recv() => {
+            let mut bytes = BytesMut::new();
+            let end = tokio::select! {
+                end = poll_fn(|cx| gather(&mut self.codec, &mut subscription, &mut bytes, cx)) => end,
+                frame = self.incoming.next() => {
                     if minute.elapsed() >= Duration::from_secs(60) {
                         (heard, minute) = (0, Instant::now());
                     }
                     heard += 1;
                     // Whatever comes shows that the client is there.
                     unanswered = 0;
-                    if let Some(end) = self.hear(message).await {
-                        return end;
-                    }
-                    if heard > MOST_MESSAGES {
-                        return End::Refused(CloseCode::Policy, "too many messages");
+                    match frame {
+                        Ok(_) if heard > MOST_MESSAGES => {
+                            Some(End::Refused(CloseCode::Policy, "too many messages"))
+                        }
+                        Ok(Some(ping)) => {
+                            write(&mut self.codec, Message::Pong(ping), &mut bytes);
+                            None
+                        }
+                        Ok(None) => None,
+                        Err(end) => Some(end),
                     }
                 }
+                () = gone.closed() => Some(End::Gone),
                 () = tokio::time::sleep_until(ping_at) => {
-                    if unanswered >= 2 {
-                        return End::Gone;
-                    }
                     unanswered += 1;
                     ping_at = Instant::now() + self.ping_every;
-                    match timeout(self.stall, self.session.ping(b"")).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(_)) => return End::Gone,
-                        Err(_) => return End::Closed(CloseReason::SlowClient),
-                    }
+                    write(&mut self.codec, Message::Ping(Bytes::new()), &mut bytes);
+                    (unanswered > 2).then_some(End::Gone)
                 }
+            };
+            if let Some(end @ (End::Gone | End::Refused(..))) = end {
+                return end;
+            }
+            if let Some(stuck) = self.send(bytes).await {
+                return stuck;
+            }
+            if let Some(end) = end {
+                return end;
             }
         }
     }
 
-    /// Passes on what the stream has.
-    async fn say(&mut self, item: Option<Item>) -> Option<End> {
-        let (text, end) = match item {
-            Some(Item::Event(event)) => {
-                // An event's JSON is text.
-                (bytestring::ByteString::try_from(event.json).unwrap_or_default(), None)
-            }
-            Some(Item::Control(said)) => {
-                let end = match &said {
-                    Control::Close(reason) => Some(End::Closed(*reason)),
-                    _ => None,
-                };
-                (control(&said).into(), end)
-            }
-            // Streams of items have no bytes.
-            Some(Item::Bytes(_)) => return None,
-            None => return Some(End::Gone),
-        };
-        match timeout(self.stall, self.session.text(text)).await {
-            Ok(Ok(())) => end,
+    /// Hands bytes over; gives the end if the client takes none, or is gone.
+    async fn send(&mut self, bytes: BytesMut) -> Option<End> {
+        if bytes.is_empty() {
+            return None;
+        }
+        match timeout(self.stall, self.out.send(bytes.freeze())).await {
+            Ok(Ok(())) => None,
             Ok(Err(_)) => Some(End::Gone),
             Err(_) => Some(End::Closed(CloseReason::SlowClient)),
         }
     }
+}
 
-    /// Takes what the client says: nothing of it matters but that it says something.
-    async fn hear(
-        &mut self,
-        message: Option<Result<AggregatedMessage, ProtocolError>>,
-    ) -> Option<End> {
-        match message {
-            None | Some(Ok(AggregatedMessage::Close(_))) => Some(End::Gone),
-            Some(Ok(AggregatedMessage::Ping(bytes))) => {
-                match timeout(self.stall, self.session.pong(&bytes)).await {
-                    Ok(Ok(())) => None,
-                    _ => Some(End::Gone),
+/// Writes what the stream has ready, a piece at most; ready with the end of it, or with none if it goes
+/// on.
+fn gather(
+    codec: &mut Codec,
+    subscription: &mut Subscription,
+    bytes: &mut BytesMut,
+    cx: &Context<'_>,
+) -> Poll<Option<End>> {
+    while bytes.len() < PIECE {
+        let (message, end) = match subscription.poll_next(cx) {
+            Poll::Pending if bytes.is_empty() => return Poll::Pending,
+            Poll::Pending => break,
+            Poll::Ready(None) => return Poll::Ready(Some(End::Gone)),
+            Poll::Ready(Some(Item::Event(event))) => {
+                // An event's JSON is text.
+                let text = ByteString::try_from(event.json).unwrap_or_default();
+                (Message::Text(text), None)
+            }
+            Poll::Ready(Some(Item::Control(said))) => {
+                let end = match &said {
+                    Control::Close(reason) => Some(End::Closed(*reason)),
+                    _ => None,
+                };
+                (control(&said), end)
+            }
+            // Streams of items have no bytes.
+            Poll::Ready(Some(Item::Bytes(_))) => continue,
+        };
+        write(codec, message, bytes);
+        if end.is_some() {
+            return Poll::Ready(end);
+        }
+    }
+    Poll::Ready(None)
+}
+
+fn write(codec: &mut Codec, message: Message, bytes: &mut BytesMut) {
+    if let Err(e) = codec.encode(message, bytes) {
+        log::error!("a WebSocket message cannot be written: {e}");
+    }
+}
+
+/// What the client sends. Nothing of it matters but that it is within the rules, and its pings.
+struct Incoming {
+    payload: Payload,
+    codec: Codec,
+    bytes: BytesMut,
+    /// The parts of a message that has not ended.
+    fragments: Vec<u8>,
+    is_text: bool,
+}
+
+impl Incoming {
+    fn new(payload: Payload) -> Self {
+        let codec = Codec::new().max_size(LONGEST_MESSAGE);
+        Self { payload, codec, bytes: BytesMut::new(), fragments: Vec::new(), is_text: false }
+    }
+
+    /// The next frame; with what is to be sent back, if it is a ping.
+    async fn next(&mut self) -> Result<Option<Bytes>, End> {
+        loop {
+            match self.codec.decode(&mut self.bytes) {
+                Ok(Some(frame)) => return self.take(frame),
+                // The library waits for a frame's end however long it says to be.
+                Ok(None) if self.bytes.len() > LONGEST_MESSAGE + LONGEST_HEADER => {
+                    return Err(too_large());
+                }
+                Ok(None) => {}
+                Err(ProtocolError::Overflow) => return Err(too_large()),
+                Err(_) => {
+                    return Err(End::Refused(CloseCode::Protocol, "not a WebSocket message"));
                 }
             }
-            Some(Ok(_)) => None,
-            Some(Err(ProtocolError::Overflow)) => Some(End::Refused(CloseCode::Size, TOO_LARGE)),
-            // How the library says that a fragmented message is no UTF-8, or too large in all.
-            Some(Err(ProtocolError::Io(e))) if e.kind() == ErrorKind::InvalidData => {
-                Some(End::Refused(CloseCode::Invalid, "the text is not UTF-8"))
+            match self.payload.next().await {
+                Some(Ok(more)) => self.bytes.extend_from_slice(&more),
+                Some(Err(_)) | None => return Err(End::Gone),
             }
-            Some(Err(ProtocolError::Io(e))) if e.kind() == ErrorKind::Other => {
-                Some(End::Refused(CloseCode::Size, TOO_LARGE))
+        }
+    }
+
+    fn take(&mut self, frame: Frame) -> Result<Option<Bytes>, End> {
+        match frame {
+            Frame::Text(text) => check_text(&text).map(|()| None),
+            Frame::Binary(_) | Frame::Pong(_) => Ok(None),
+            Frame::Ping(bytes) => Ok(Some(bytes)),
+            Frame::Close(_) => Err(End::Gone),
+            Frame::Continuation(part) => {
+                let (bytes, is_last) = match part {
+                    Part::FirstText(bytes) => {
+                        self.is_text = true;
+                        (bytes, false)
+                    }
+                    Part::FirstBinary(bytes) => {
+                        self.is_text = false;
+                        (bytes, false)
+                    }
+                    Part::Continue(bytes) => (bytes, false),
+                    Part::Last(bytes) => (bytes, true),
+                };
+                self.fragments.extend_from_slice(&bytes);
+                if self.fragments.len() > LONGEST_MESSAGE {
+                    return Err(too_large());
+                }
+                if is_last {
+                    let whole = std::mem::take(&mut self.fragments);
+                    if self.is_text {
+                        check_text(&whole)?;
+                    }
+                }
+                Ok(None)
             }
-            Some(Err(_)) => Some(End::Refused(CloseCode::Protocol, "not a WebSocket message")),
         }
     }
 }
 
-fn control(control: &Control) -> String {
-    format!("{{\"control\":\"{}\",{}}}", control.name(), control.members())
+fn check_text(text: &[u8]) -> Result<(), End> {
+    let invalid = |_| End::Refused(CloseCode::Invalid, "the text is not UTF-8");
+    std::str::from_utf8(text).map(|_| ()).map_err(invalid)
+}
+
+fn too_large() -> End {
+    End::Refused(CloseCode::Size, "the message is too large")
+}
+
+fn control(control: &Control) -> Message {
+    let text = format!("{{\"control\":\"{}\",{}}}", control.name(), control.members());
+    Message::Text(text.into())
 }

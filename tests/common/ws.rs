@@ -105,6 +105,11 @@ impl WebSocket {
         self.send_raw(0x80 | opcode, true, payload);
     }
 
+    /// Sends bytes as they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        drop(self.connection.write_all(bytes));
+    }
+
     /// Sends a frame with this first byte, masked or not.
     pub fn send_raw(&mut self, first: u8, masked: bool, payload: &[u8]) {
         let mut frame = vec![first];

@@ -162,9 +162,37 @@ fn messages_that_break_the_rules_close_the_socket() {
     endless.send_raw(0x01, true, &[b'x'; 40_000]);
     endless.send_raw(0x00, true, &[b'x'; 40_000]);
     assert_eq!(endless.next(), Message::Close(1009));
+    // A length that nobody could ever send is no reason to wait for it.
+    let mut boast = open();
+    boast.send_bytes(&[0x81, 0xff, 0x3f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]);
+    boast.send_bytes(&[b'x'; (64 << 10) + 1]);
+    assert_eq!(boast.next(), Message::Close(1009));
+    let mut text = open();
+    text.send(1, &[0xff, 0xfe]);
+    assert_eq!(text.next(), Message::Close(1007));
     let mut flood = open();
     for _ in 0..=100 {
         flood.send(1, b"x");
     }
     assert_eq!(flood.next(), Message::Close(1008));
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut() {
+    let setup = Setup::embedded().set("SUBSCRIBE__STALL_TIMEOUT", "500ms");
+    let hub = setup.hub();
+    let mut reads = WebSocket::open(hub.port, "/runs/other/events/ws");
+    let socket = WebSocket::open(hub.port, PATH);
+    until("it is counted", || {
+        (hub.get("/metrics").text().contains("runhub_subscribers 2")).then_some(())
+    });
+    // More than the kernel's buffers hold.
+    let large = json!({ "type": "a.b", "data": "x".repeat(900_000) });
+    for _ in 0..20 {
+        hub.publish("r", &large);
+    }
+    until("it is cut", || (hub.get("/runs/r").json()["subscribers"] == 0).then_some(()));
+    hub.publish_numbers("other", 1, 1);
+    assert_eq!(reads.sequences(1), [1], "others are not held up");
+    drop(socket);
 }
