@@ -11,6 +11,7 @@ pub mod jobs;
 mod local;
 pub mod mode;
 mod obituary;
+mod pages;
 pub mod publish;
 pub mod publisher;
 mod registry;
@@ -43,6 +44,7 @@ use crate::store::{
 };
 use arbiters::Arbiters;
 use mode::SharedMode;
+use pages::Pages;
 use parking_lot::Mutex;
 use registry::Registry;
 use std::sync::Arc;
@@ -66,6 +68,7 @@ struct Core {
     arbiters: Arbiters,
     shards: Vec<Shard>,
     registry: Registry,
+    pages: Pages,
     mode: SharedMode,
     supervisor: Mutex<SupervisorSlot>,
     open_streams: AtomicUsize,
@@ -93,6 +96,7 @@ impl Hub {
         let core = Arc::new(Core {
             rules: ReadRules { lifecycle: config.retention.terminal.rules(), upcasters },
             registry: Registry::default(),
+            pages: Pages::default(),
             mode: SharedMode::default(),
             supervisor: Mutex::default(),
             open_streams: AtomicUsize::new(0),

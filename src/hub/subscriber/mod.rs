@@ -20,10 +20,11 @@ pub use session::{Start, SubscribeError, SubscribeOptions, Subscription};
 use super::Core;
 use super::mode::Mode;
 use super::obituary::Obituary;
+use super::pages::ReadPage;
 use super::registry::SubscriberKey;
 use super::run::Gap;
 use crate::event::{EncodedBatch, EventId, RunId, Timestamp, delta};
-use crate::store::{Page, RangeRequest};
+use crate::store::RangeRequest;
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use opening::Opening;
@@ -57,10 +58,7 @@ struct Room;
 #[rtype(result = "()")]
 struct Gone;
 
-/// Events and bytes read from the store at a time.
-const PAGE_EVENTS: usize = 512;
-const PAGE_BYTES: usize = 256 << 10;
-/// The same where deltas are folded.
+/// Events and bytes read from the store at a time where deltas are folded.
 const FOLD_EVENTS: usize = 20_000;
 const FOLD_BYTES: usize = 8 << 20;
 /// How long to wait before a read is tried again that the store did not answer.
@@ -129,14 +127,18 @@ impl SubscriberActor {
     }
 
     fn read(&mut self, ctx: &mut Context<Self>) {
-        let (core, run) = (Arc::clone(&self.core), self.run.clone());
-        // A message is folded whole where one page holds it.
-        let (events, bytes) = match self.outbox.folds() {
-            Some(_) => (FOLD_EVENTS, FOLD_BYTES),
-            None => (PAGE_EVENTS, PAGE_BYTES),
+        let (core, run, cursor) = (Arc::clone(&self.core), self.run.clone(), self.seam.cursor());
+        let folds = self.outbox.folds().cloned();
+        let read = async move {
+            let Some(filter) = folds else { return core.page(&run, cursor).await };
+            // A message is folded whole where one page holds it.
+            let request = RangeRequest::after(cursor, FOLD_EVENTS, FOLD_BYTES);
+            let page = core.store.range(&run, request).await?;
+            Ok(Arc::new(ReadPage::of(page, |page| {
+                let folded = delta::fold(page.events, &filter, page.more);
+                EncodedBatch::encode_folded(cursor, folded, &core.rules)
+            })))
         };
-        let request = RangeRequest::after(self.seam.cursor(), events, bytes);
-        let read = async move { core.store.range(&run, request).await };
         ctx.spawn(read.into_actor(self).map(|page, actor, ctx| match page {
             Ok(page) => actor.take_page(page, ctx),
             Err(error) => {
@@ -146,18 +148,18 @@ impl SubscriberActor {
         }));
     }
 
-    fn take_page(&mut self, page: Page, ctx: &mut Context<Self>) {
+    fn take_page(&mut self, page: Arc<ReadPage>, ctx: &mut Context<Self>) {
         if self.seam.page_is_stale() {
             return self.read(ctx);
         }
         let cursor = self.seam.cursor();
-        let (at, first) = (self.outbox.progress().sequence, page.events.first());
+        let (at, first) = (self.outbox.progress().sequence, page.first);
         if let Some(requested) = self.reset_from.take() {
-            let oldest = first.map(|e| e.id);
+            let oldest = first.map(|(id, _)| id);
             let reason = super::run::GapReason::Reset;
             self.outbox.push_control(Control::Gap(Gap { reason, requested, oldest, missed: None }));
-        } else if let Some(first) = first {
-            let follows = match (at, first.sequence) {
+        } else if let Some((_, sequence)) = first {
+            let follows = match (at, sequence) {
                 (Some(at), Some(next)) => at.missing_before(next) == Some(0),
                 // Before the first event of all there is nothing to miss.
                 (None, Some(next)) => next == crate::event::Sequence::FIRST,
@@ -169,11 +171,11 @@ impl SubscriberActor {
             }
         }
         self.doubtful = false;
-        self.deliver_page(page, ctx);
+        self.deliver_page(&page, ctx);
     }
 
     /// Asks for the oldest event kept before a page is delivered that does not follow the cursor.
-    fn find_gap(&mut self, page: Page, cursor: EventId, ctx: &mut Context<Self>) {
+    fn find_gap(&mut self, page: Arc<ReadPage>, cursor: EventId, ctx: &mut Context<Self>) {
         let (core, run) = (Arc::clone(&self.core), self.run.clone());
         let asked = async move { core.store.range(&run, RangeRequest::oldest()).await };
         ctx.spawn(asked.into_actor(self).map(move |oldest, actor, ctx| {
@@ -184,32 +186,23 @@ impl SubscriberActor {
             if actor.seam.page_is_stale() {
                 return actor.read(ctx);
             }
-            if let (Some(oldest), Some(first)) = (oldest.events.first(), page.events.first())
+            if let (Some(oldest), Some((_, sequence))) = (oldest.events.first(), page.first)
                 && oldest.id > cursor
-                && (cursor > EventId::START || first.sequence.is_some())
+                && (cursor > EventId::START || sequence.is_some())
             {
                 let at =
                     actor.outbox.progress().sequence.or_else(|| Seam::sequence_before_all(cursor));
-                let gap = Gap::between(cursor, at, oldest.id, first.sequence);
+                let gap = Gap::between(cursor, at, oldest.id, sequence);
                 actor.outbox.push_control(Control::Gap(gap));
             }
             actor.doubtful = false;
-            actor.deliver_page(page, ctx);
+            actor.deliver_page(&page, ctx);
         }));
     }
 
-    fn deliver_page(&mut self, page: Page, ctx: &mut Context<Self>) {
-        let (more, empty) = (page.more, page.events.is_empty());
-        let (cursor, rules) = (self.seam.cursor(), &self.core.rules);
-        let batch = match self.outbox.folds() {
-            None => EncodedBatch::encode(cursor, page.events, rules),
-            Some(filter) => {
-                let folded = delta::fold(page.events, filter, more);
-                EncodedBatch::encode_folded(cursor, folded, rules)
-            }
-        };
-        self.deliver(&batch);
-        match self.seam.after_page(empty, more, self.outbox.is_full()) {
+    fn deliver_page(&mut self, page: &ReadPage, ctx: &mut Context<Self>) {
+        self.deliver(&page.batch);
+        match self.seam.after_page(page.first.is_none(), page.more, self.outbox.is_full()) {
             AfterPage::Read => self.read(ctx),
             AfterPage::WaitForRoom => self.wait_for_room(ctx),
             AfterPage::Live => self.end_if_over(ctx),

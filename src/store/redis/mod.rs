@@ -154,26 +154,33 @@ impl RedisStore {
             .arg(self.window_ms())
             .arg(format!("w:{:016x}", append.writer))
             .arg(append.publishes.len());
+        let (mut fields, mut ends) = (Vec::new(), Vec::new());
         for publish in &append.publishes {
             let answered = if publish.answered { "1" } else { "0" };
             call.arg(publish.number).arg(answered).arg(publish.events.len());
             for new in publish.events.iter() {
                 let status = rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
-                let mut arguments = 0_usize;
-                encode_entry(&new.event, |name, _| {
-                    arguments += if name == "timestamp" { 1 } else { 2 }
+                // Written down once: their number comes before them.
+                fields.clear();
+                ends.clear();
+                encode_entry(&new.event, |name, value| {
+                    if name != "timestamp" {
+                        fields.extend_from_slice(name.as_bytes());
+                        ends.push(fields.len());
+                    }
+                    fields.extend_from_slice(value.as_bytes());
+                    ends.push(fields.len());
                 });
                 call.arg(if new.key_is_given { "1" } else { "0" })
                     .arg(new.key.as_str())
                     .arg(format!("{:x}", new.digest))
                     .arg(status.unwrap_or_default())
-                    .arg(arguments);
-                encode_entry(&new.event, |name, value| {
-                    if name != "timestamp" {
-                        call.arg(name);
-                    }
-                    call.arg(value);
-                });
+                    .arg(ends.len());
+                let mut begin = 0;
+                for end in &ends {
+                    call.arg(&fields[begin..*end]);
+                    begin = *end;
+                }
             }
         }
         call
