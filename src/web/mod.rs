@@ -40,6 +40,13 @@ pub struct App {
 /// Puts the routes of the contract onto a service.
 pub fn routes(config: &mut ServiceConfig) {
     config
+        // They are tried in this order, and most requests are publishes.
+        .service(
+            web::resource("/runs/{run}/events")
+                .route(web::post().to(publish::publish))
+                .route(get().to(history::history))
+                .default_service(web::to(|| refused(&[Method::GET, Method::HEAD, Method::POST]))),
+        )
         .service(
             web::resource("/runs/{run}/events/stream")
                 .route(web::get().to(stream::follow))
@@ -47,12 +54,6 @@ pub fn routes(config: &mut ServiceConfig) {
                 .default_service(web::to(|| refused(&[Method::GET, Method::HEAD]))),
         )
         .service(only_get("/runs/{run}/events/ws", web::get().to(ws::follow)))
-        .service(
-            web::resource("/runs/{run}/events")
-                .route(web::post().to(publish::publish))
-                .route(get().to(history::history))
-                .default_service(web::to(|| refused(&[Method::GET, Method::HEAD, Method::POST]))),
-        )
         .service(
             web::resource("/events/stream")
                 .route(web::get().to(stream::follow_many))
