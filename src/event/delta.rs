@@ -1,10 +1,13 @@
 //! Deltas: the pieces of text a message comes in (`llm.stream`, `message.delta`), and how those of one
 //! message that stand right behind each other become one event. Pure.
 
+use super::json_text::push_string;
 use super::{Event, EventType, Filter, Source, StoredEvent};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::fmt;
 
 /// The types that are deltas.
 const TYPES: [&str; 2] = ["llm.stream", "message.delta"];
@@ -57,6 +60,34 @@ impl Delta {
     }
 }
 
+/// The members of an object in their order, each as it is written.
+#[derive(Default)]
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
+    }
+}
+
 /// Deltas of one message that stand right behind each other, for a reader.
 struct Run {
     key: MessageKey,
@@ -74,10 +105,20 @@ impl Run {
         let mut folded = self.last;
         if self.count > 1 {
             // It was an object when its text was read.
-            let mut data: Map<String, Value> =
-                serde_json::from_str(&folded.event.data).unwrap_or_default();
-            data.insert(self.field.to_owned(), Value::String(self.text));
-            folded.event.data = Value::Object(data).to_string().into();
+            let Members(members) = serde_json::from_str(&folded.event.data).unwrap_or_default();
+            let mut data = Vec::with_capacity(folded.event.data.len() + self.text.len());
+            for (key, value) in members {
+                data.push(if data.is_empty() { b'{' } else { b',' });
+                push_string(&mut data, &key);
+                data.push(b':');
+                if key == self.field {
+                    push_string(&mut data, &self.text);
+                } else {
+                    data.extend_from_slice(value.get().as_bytes());
+                }
+            }
+            data.push(b'}');
+            folded.event.data = String::from_utf8_lossy(&data).into();
         }
         (folded, self.count)
     }
@@ -155,7 +196,7 @@ mod tests {
     fn deltas_of_one_message_right_behind_each_other_are_one_event() {
         let events = all(&[
             r#"{"type":"llm.stream","source":{"agent_id":"a"},"data":{"content":"He"}}"#,
-            r#"{"type":"llm.stream","source":{"agent_id":"a"},"data":{"content":"llo","n":1}}"#,
+            r#"{"type":"llm.stream","source":{"agent_id":"a"},"data":{"z":1.10,"content":"llo","n":12345678901234567890123}}"#,
             r#"{"type":"llm.stream","source":{"agent_id":"b"},"data":{"content":"x"}}"#,
             r#"{"type":"message.delta","message_id":"m","source":{"agent_id":"a"},"data":{"delta":"1"}}"#,
             r#"{"type":"message.delta","message_id":"m","source":{"agent_id":"b"},"data":{"delta":"2"}}"#,
@@ -168,7 +209,7 @@ mod tests {
         assert_eq!(
             shown(&folded),
             [
-                (2, 2, r#"{"content":"Hello","n":1}"#.to_owned()),
+                (2, 2, r#"{"z":1.10,"content":"Hello","n":12345678901234567890123}"#.to_owned()),
                 (3, 1, r#"{"content":"x"}"#.to_owned()),
                 (5, 2, r#"{"delta":"12"}"#.to_owned()),
                 (6, 1, r#"{"delta":"3"}"#.to_owned()),

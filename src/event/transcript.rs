@@ -39,8 +39,10 @@ pub struct Transcript {
     /// The ids of those that are complete.
     completed: HashSet<String>,
     stage: Option<String>,
-    /// Who said what in the message completed last.
-    last: Option<(Option<String>, String)>,
+    /// Who said what in the message completed last, and whether it had an id.
+    last: Option<(Option<String>, String, String, bool)>,
+    /// Of messages up to here nobody wants the text.
+    after: EventId,
 }
 
 /// A message that is being said, or was and is not complete.
@@ -55,6 +57,17 @@ struct Open {
 }
 
 impl Transcript {
+    /// One for a reader who has all messages up to here: of those nothing is kept.
+    pub fn after(position: EventId) -> Self {
+        Self { after: position, ..Self::default() }
+    }
+
+    /// How many messages behind that position are complete, and the bytes of their text.
+    pub fn complete_so_far(&self) -> (usize, usize) {
+        let complete = self.messages.iter().filter(|message| message.complete);
+        complete.fold((0, 0), |(count, bytes), m| (count + 1, bytes + m.content.len()))
+    }
+
     /// Takes the next event.
     pub fn push(&mut self, stored: &StoredEvent) {
         let event = &stored.event;
@@ -145,17 +158,25 @@ impl Transcript {
         let said_role = said.into_iter().next().map(|open| open.message.role);
         message.role = text("role").or(said_role).unwrap_or_else(|| "assistant".to_owned());
         message.stage = text("stage").or(message.stage);
-        let said_now = (message.agent.clone(), message.content.clone());
+        let said_now =
+            (message.agent.clone(), message.role.clone(), message.content.clone(), id.is_some());
         let again = match &id {
             Some(id) => !self.completed.insert(id.clone()),
             None => false,
         };
-        if again || self.last.as_ref() == Some(&said_now) {
+        // Two that both have an id of their own are two, whatever they say.
+        let repeats = self.last.as_ref().is_some_and(|last| {
+            (&last.0, &last.1, &last.2) == (&said_now.0, &said_now.1, &said_now.2)
+                && !(last.3 && said_now.3)
+        });
+        if again || repeats {
             return;
         }
         message.message_id = id.unwrap_or_else(|| stored.id.to_string());
         self.last = Some(said_now);
-        self.messages.push(message);
+        if message.last_id > self.after {
+            self.messages.push(message);
+        }
     }
 
     /// A message of which only this event is known.
@@ -270,12 +291,16 @@ mod tests {
                 r#"{"type":"message.complete","source":{"agent_id":"x"},"data":{"content":"c"}}"#,
                 r#"{"type":"message.complete","source":{"agent_id":"y"},"data":{"content":"c"}}"#,
                 r#"{"type":"message.complete","source":{"agent_id":"x"},"data":{"content":"c"}}"#,
+                r#"{"type":"message.complete","message_id":"u","data":{"content":"ok","role":"user"}}"#,
+                r#"{"type":"message.complete","message_id":"v","data":{"content":"ok","role":"user"}}"#,
             ]),
             [
                 of("m", "a", 1, 1, true),
                 of("3-0", "c", 3, 3, true),
                 of("6-0", "c", 6, 6, true),
-                of("7-0", "c", 7, 7, true)
+                of("7-0", "c", 7, 7, true),
+                of("u", "ok", 8, 8, true),
+                of("v", "ok", 9, 9, true)
             ]
         );
     }

@@ -2,8 +2,8 @@
 //! time: after a lost connection a whole crowd comes back to one place.
 //!
 //! Only what is under way is shared, nothing is kept: whoever comes later reads what the store holds then.
-//! A page may have been read a moment before its subscriber began to hear of the run; that is what the
-//! seam is for.
+//! A page may have been read a moment before its subscriber began to hear of the run: the seam reads on from
+//! where it ends, and one that is empty is not taken from another.
 
 use super::Core;
 use crate::event::{EncodedBatch, EventId, RunId, Sequence};
@@ -66,8 +66,15 @@ impl Core {
             reading.clone()
         };
         // Whoever began it ends the sharing, also if it goes away in the middle; the others read on.
-        let _shared = reads.then(|| Sharing { core: Arc::clone(self), key });
-        reading.await
+        let shared = reads.then(|| Sharing { core: Arc::clone(self), key });
+        let page = reading.await?;
+        if shared.is_none() && page.first.is_none() {
+            // It may have been read before what the subscriber knows of was there.
+            let read = self.store.range(run, RangeRequest::after(after, EVENTS, BYTES)).await?;
+            let encode = |page: Page| EncodedBatch::encode(after, page.events, &self.rules);
+            return Ok(Arc::new(ReadPage::of(read, encode)));
+        }
+        Ok(page)
     }
 }
 

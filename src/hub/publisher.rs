@@ -44,7 +44,8 @@ impl Drop for UnderWay {
 
 impl Hub {
     /// Whom to send [`Publish`] to: with `do_send` and go on, or with `send` and wait for the outcome. What
-    /// is sent to one recipient keeps its order. With too much under way it refuses ([`PublishError::Full`])
+    /// is sent to one recipient keeps its order, but for events with an `event_id` that a hub made: those are
+    /// searched for first. With too much under way it refuses ([`PublishError::Full`])
     /// and does not grow. Must be called on a thread of an actix system, on which it then lives.
     pub fn publisher(&self) -> Recipient<Publish> {
         let under_way = Arc::default();

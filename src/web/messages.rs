@@ -18,6 +18,8 @@ const MAX_LIMIT: usize = 1000;
 /// Events read from the store at a time, and about as many bytes.
 const READ_EVENTS: usize = 1000;
 const READ_BYTES: usize = 4 << 20;
+/// About as many bytes of text are enough for an answer.
+const PAGE_BYTES: usize = 16 << 20;
 
 /// Handles the request.
 pub(super) async fn messages(
@@ -30,15 +32,18 @@ pub(super) async fn messages(
     let after =
         query.get("after")?.filter(|text| !text.is_empty()).map(EventId::parse).transpose()?;
     // A message may have begun long before where the reader is.
-    let (mut transcript, mut position, mut any) = (Transcript::default(), EventId::START, false);
-    loop {
+    let mut transcript = Transcript::after(after.unwrap_or(EventId::START));
+    let (mut position, mut any, mut whole) = (EventId::START, false, false);
+    while !whole {
         let request = RangeRequest::after(position, READ_EVENTS, READ_BYTES);
         let page = app.hub.range(&run, request).await?;
         for stored in &page.events {
             transcript.push(stored);
             (position, any) = (stored.id, true);
         }
-        if !page.more || page.events.is_empty() {
+        whole = !page.more || page.events.is_empty();
+        let (count, bytes) = transcript.complete_so_far();
+        if count > limit || (bytes > PAGE_BYTES && count > 0) {
             break;
         }
     }
@@ -49,9 +54,14 @@ pub(super) async fn messages(
             RunState::Expired => return Err(run_expired()),
         }
     }
-    let behind = |message: &Message| after.is_none_or(|after| message.last_id > after);
-    let messages: Vec<Message> =
-        transcript.finish().into_iter().filter(behind).take(limit).collect();
+    let (complete, open): (Vec<Message>, Vec<Message>) =
+        transcript.finish().into_iter().partition(|message| message.complete);
+    whole &= complete.len() <= limit;
+    let mut messages: Vec<Message> = complete.into_iter().take(limit).collect();
+    if whole {
+        // What is being said stands at the end, however much was asked for.
+        messages.extend(open);
+    }
     // What is not complete comes again, longer or complete.
     let last = messages.iter().filter(|message| message.complete).map(|message| message.last_id);
     let next = last.max().or(after);

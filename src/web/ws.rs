@@ -215,7 +215,7 @@ impl Conversation {
             if let Some(end @ (End::Gone | End::Refused(..))) = end {
                 return end;
             }
-            if let Some(stuck) = self.send(bytes).await {
+            if let Some(stuck) = self.send_while(bytes, || subscription.is_taking()).await {
                 return stuck;
             }
             if let Some(end) = end {
@@ -226,14 +226,20 @@ impl Conversation {
 
     /// Hands bytes over; gives the end if the client takes none, or is gone.
     async fn send(&mut self, bytes: BytesMut) -> Option<End> {
-        if bytes.is_empty() {
-            return None;
+        self.send_while(bytes, || {}).await
+    }
+
+    /// The same, in small pieces, each of which that is taken shows that the client is slow, not gone.
+    async fn send_while(&mut self, mut bytes: BytesMut, taken: impl Fn()) -> Option<End> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE)).freeze();
+            match timeout(self.stall, self.out.send(piece)).await {
+                Ok(Ok(())) => taken(),
+                Ok(Err(_)) => return Some(End::Gone),
+                Err(_) => return Some(End::Closed(CloseReason::SlowClient)),
+            }
         }
-        match timeout(self.stall, self.out.send(bytes.freeze())).await {
-            Ok(Ok(())) => None,
-            Ok(Err(_)) => Some(End::Gone),
-            Err(_) => Some(End::Closed(CloseReason::SlowClient)),
-        }
+        None
     }
 }
 

@@ -93,6 +93,25 @@ fn a_gap_says_in_which_run() {
         ("gap", &json!("b"), &json!("reset"))
     );
     assert_eq!(by_run(&events(&mut resumed, 1)), HashMap::from([("b", vec![1])]));
+    for run in ["a", "b"] {
+        assert_eq!(hub.send(Request::new("DELETE", &format!("/runs/{run}"))).status, 204);
+    }
+    resumed.closes("run_deleted");
+}
+
+#[test]
+fn who_follows_live_gets_nothing_of_the_past_when_it_comes_back() {
+    let setup = Setup::embedded();
+    let hub = setup.hub();
+    hub.publish("over", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
+    hub.publish_numbers("on", 1, 2);
+    let mut live = hub.follow("/events/stream?runs=on,over&from=live");
+    hub.publish_numbers("on", 3, 1);
+    let (_, sequence, cursor) = events(&mut live, 1).remove(0);
+    assert_eq!(sequence, 3);
+    let mut resumed = hub.follow_from("/events/stream?runs=on,over", &cursor);
+    hub.publish_numbers("on", 4, 1);
+    assert_eq!(by_run(&events(&mut resumed, 1)), HashMap::from([("on", vec![4])]));
 }
 
 #[test]
@@ -117,6 +136,18 @@ fn redis_goes_and_comes_and_every_run_goes_on() {
     seen.extend(events(&mut stream, 1));
     assert_eq!(by_run(&seen), HashMap::from([("a", vec![1, 2, 3]), ("b", vec![1, 2])]));
     assert_eq!(stream.modes, ["degraded", "recovered"], "said once, not once a run");
+    // Who comes back while nobody can be asked is still where it was, in every run.
+    let cursor = seen.pop().unwrap().2;
+    setup.redis.as_mut().unwrap().kill();
+    hub.publish_spooled("a", &json!({ "type": "a.b" }));
+    let mut resumed = hub.follow_from("/events/stream?runs=a,b", &cursor);
+    setup.redis.as_mut().unwrap().start_again();
+    let (run, sequence, cursor) = events(&mut resumed, 1).remove(0);
+    assert_eq!((run.as_str(), sequence), ("a", 4));
+    hub.until_mode("normal");
+    let mut again = hub.follow_from("/events/stream?runs=a,b", &cursor);
+    hub.publish_numbers("b", 3, 1);
+    assert_eq!(by_run(&events(&mut again, 1)), HashMap::from([("b", vec![3])]));
 }
 
 #[test]

@@ -100,6 +100,23 @@ fn a_run_has_a_transcript(setup: Setup) {
     );
     let one = hub.get("/runs/r/messages?limit=1").json();
     assert_eq!((one["messages"].as_array().unwrap().len(), &one["next_after"]), (1, &id(3)));
+    // What is being said is there however few were asked for, and not before the last page.
+    hub.publish(
+        "r",
+        &json!({ "type": "message.delta", "message_id": "o", "data": { "delta": "now" } }),
+    );
+    let few =
+        hub.get(&format!("/runs/r/messages?limit=1&after={}", id(3).as_str().unwrap())).json();
+    assert_eq!(few["messages"].as_array().unwrap().len(), 1);
+    let next = few["next_after"].as_str().unwrap();
+    let rest = hub.get(&format!("/runs/r/messages?limit=1&after={next}")).json();
+    let contents: Vec<_> = rest["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| m["content"].as_str().unwrap())
+        .collect();
+    assert_eq!(contents, ["and so on", "now"]);
     hub.get("/runs/r/messages?after=x").is_problem(400, "INVALID_EVENT_ID");
     hub.get("/runs/r/messages?limit=0").is_problem(400, "INVALID_QUERY");
     assert_eq!(hub.send(Request::new("POST", "/runs/r/messages").json("{}")).status, 405);

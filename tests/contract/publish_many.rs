@@ -64,6 +64,7 @@ fn a_bad_element_stops_all_runs(setup: Setup) {
         assert!(answer.text().contains(detail), "{}", answer.text());
     }
     hub.get("/runs/x").is_problem(404, "RUN_NOT_FOUND");
+    hub.post("/events", "{").is_problem(400, "INVALID_JSON");
     // Runs are independent: what one refuses the others have.
     hub.publish("x", &json!({ "type": "a.b", "event_id": "k", "data": 1 }));
     let body = json!([

@@ -7,6 +7,7 @@ use super::session::{Start, SubscribeError, SubscribeOptions, Subscription, retr
 use crate::event::frame::Framing;
 use crate::event::{EventId, RunId, Timestamp, many_cursor};
 use crate::hub::Hub;
+use crate::store::RunState;
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use std::pin::Pin;
@@ -22,6 +23,8 @@ pub struct ManySubscription {
     framing: Framing,
     runs: Vec<RunId>,
     positions: Vec<EventId>,
+    /// The runs of which nobody knew, when the stream was opened, where they stand.
+    blind: Vec<bool>,
     /// None for a run that has nothing more to come.
     streams: Vec<Option<Subscription>>,
     /// Whose turn it is.
@@ -66,16 +69,28 @@ impl Hub {
             return Err(if expired { SubscribeError::Expired } else { SubscribeError::Finished });
         }
         let streams: Vec<Option<Subscription>> = opened.into_iter().map(Result::ok).collect();
-        let positions =
-            streams.iter().enumerate().map(|(index, stream)| match (&positions, stream) {
-                (_, Some(stream)) => stream.position(),
-                (Some(positions), None) => positions[index],
-                (None, None) => EventId::START,
+        let mut at = Vec::with_capacity(runs.len());
+        for (index, stream) in streams.iter().enumerate() {
+            at.push(match (&positions, stream) {
+                // Where the reader says it was holds until an event says otherwise.
+                (Some(positions), _) => positions[index],
+                (None, Some(stream)) => stream.position(),
+                // Of a run that has ended a reader of what is live has everything.
+                (None, None) => match self.run(&runs[index]).await {
+                    Ok(RunState::Known(info)) => info.last_id,
+                    _ => EventId::START,
+                },
             });
+        }
+        let is_blind = |stream: &Option<Subscription>| {
+            positions.is_none() && stream.as_ref().is_some_and(Subscription::is_blind)
+        };
+        let blind = streams.iter().map(is_blind).collect();
         let config = &self.config().subscribe;
         Ok(ManySubscription {
             framing,
-            positions: positions.collect(),
+            positions: at,
+            blind,
             runs,
             streams,
             turn: 0,
@@ -99,6 +114,8 @@ impl ManySubscription {
             return if self.ended { Poll::Ready(None) } else { Poll::Pending };
         }
         self.silence.as_mut().reset(Instant::now() + self.heartbeat);
+        // Whoever takes of one run waits for its turn at the others.
+        self.streams.iter().flatten().for_each(Subscription::is_taking);
         // The timer's own waking is asked for at the next call that finds nothing.
         Poll::Ready(Some(self.ready.split().freeze()))
     }
@@ -113,7 +130,7 @@ impl ManySubscription {
             let polled = self.streams[index].as_mut().map(|stream| stream.poll_next(cx));
             match polled {
                 None | Some(Poll::Pending) => idle += 1,
-                Some(Poll::Ready(None)) => self.over(index),
+                Some(Poll::Ready(None)) => self.over(index, CloseReason::RunFinished),
                 Some(Poll::Ready(Some(item))) => {
                     idle = 0;
                     self.take(index, item);
@@ -125,7 +142,8 @@ impl ManySubscription {
     fn take(&mut self, index: usize, item: Item) {
         match item {
             Item::Event(event) => {
-                self.positions[index] = event.id;
+                self.find_out();
+                (self.positions[index], self.blind[index]) = (event.id, false);
                 let cursor = many_cursor::encode(&self.runs, &self.positions);
                 self.ready.extend_from_slice(b"id: ");
                 self.ready.extend_from_slice(cursor.as_bytes());
@@ -150,9 +168,9 @@ impl ManySubscription {
                 let frame = format!("event: gap\ndata: {{\"run_id\":\"{run}\",{members}}}\n\n");
                 self.ready.extend_from_slice(frame.as_bytes());
             }
-            Item::Control(Control::Close(CloseReason::RunFinished | CloseReason::RunDeleted)) => {
-                self.over(index);
-            }
+            Item::Control(Control::Close(
+                reason @ (CloseReason::RunFinished | CloseReason::RunDeleted),
+            )) => self.over(index, reason),
             Item::Control(close @ Control::Close(_)) => {
                 self.ready.extend_from_slice(&close.to_sse());
                 self.ended = true;
@@ -162,11 +180,20 @@ impl ManySubscription {
         }
     }
 
+    /// Learns where the runs stood that nobody knew of.
+    fn find_out(&mut self) {
+        for (index, blind) in self.blind.iter_mut().enumerate().filter(|(_, blind)| **blind) {
+            if let Some(stream) = self.streams[index].as_ref().filter(|s| !s.is_blind()) {
+                (self.positions[index], *blind) = (stream.position(), false);
+            }
+        }
+    }
+
     /// A run has nothing more to come.
-    fn over(&mut self, index: usize) {
+    fn over(&mut self, index: usize, reason: CloseReason) {
         self.streams[index] = None;
         if self.streams.iter().all(Option::is_none) && !self.ended {
-            let close = Control::Close(CloseReason::RunFinished);
+            let close = Control::Close(reason);
             self.ready.extend_from_slice(&close.to_sse());
             self.ended = true;
         }

@@ -60,7 +60,7 @@ struct Gone;
 
 /// Events and bytes read from the store at a time where deltas are folded.
 const FOLD_EVENTS: usize = 20_000;
-const FOLD_BYTES: usize = 8 << 20;
+const FOLD_BYTES: usize = 4 << 20;
 /// How long to wait before a read is tried again that the store did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -128,6 +128,7 @@ impl SubscriberActor {
 
     fn read(&mut self, ctx: &mut Context<Self>) {
         let (core, run, cursor) = (Arc::clone(&self.core), self.run.clone(), self.seam.cursor());
+        self.seam.read_begins();
         let folds = self.outbox.folds().cloned();
         let read = async move {
             let Some(filter) = folds else { return core.page(&run, cursor).await };

@@ -230,6 +230,14 @@ impl Outbox {
         state.wants_room
     }
 
+    /// The reader is taking something, if not of this.
+    pub(super) fn is_taking(&self) {
+        let mut state = self.state.lock();
+        if state.untaken_since.is_some() {
+            state.untaken_since = Some(Instant::now());
+        }
+    }
+
     /// Whether there has been something for this long that the reader does not take.
     pub(super) fn has_stalled(&self, now: Instant, limit: Duration) -> bool {
         let since = self.state.lock().untaken_since;

@@ -13,6 +13,8 @@ pub(super) struct Seam {
     /// The greatest position heard of.
     head: EventId,
     phase: Phase,
+    /// What was heard of when the read under way began.
+    head_then: EventId,
     /// The read under way began before a reset; its page is to be thrown away.
     stale: bool,
 }
@@ -48,7 +50,7 @@ pub(super) enum AfterPage {
 
 impl Seam {
     pub(super) fn new(cursor: EventId) -> Self {
-        Self { cursor, head: cursor, phase: Phase::Live, stale: false }
+        Self { cursor, head: cursor, phase: Phase::Live, head_then: cursor, stale: false }
     }
 
     pub(super) fn cursor(&self) -> EventId {
@@ -93,6 +95,11 @@ impl Seam {
         read
     }
 
+    /// A read of the store begins now.
+    pub(super) fn read_begins(&mut self) {
+        self.head_then = self.head;
+    }
+
     /// Whether the page that has just come is to be thrown away and the store read again.
     pub(super) fn page_is_stale(&mut self) -> bool {
         std::mem::take(&mut self.stale)
@@ -106,8 +113,8 @@ impl Seam {
 
     /// A page was delivered.
     pub(super) fn after_page(&mut self, empty: bool, more: bool, full: bool) -> AfterPage {
-        if empty && !more {
-            // What was heard of is not there any more; waiting for it would be in vain.
+        if empty && !more && self.head <= self.head_then {
+            // What was heard of before the read is not there any more; waiting for it would be in vain.
             self.head = self.cursor;
         }
         match (more || self.cursor < self.head, full) {
@@ -198,10 +205,17 @@ mod tests {
         broadcast: u64,
         got: Vec<u64>,
         reading: bool,
+        /// The log as the read under way finds it, from its begin on.
+        snapshot: u64,
         waiting: bool,
     }
 
     impl World {
+        fn read(&mut self) {
+            (self.reading, self.snapshot) = (true, self.log);
+            self.seam.read_begins();
+        }
+
         fn take(&mut self, from: u64, to: u64) {
             self.got.extend(from + 1..=to);
             self.seam.delivered(id(to));
@@ -210,18 +224,18 @@ mod tests {
         fn batch(&mut self, prev: u64, last: u64) {
             match self.seam.on_batch(id(prev), id(last)) {
                 OnBatch::Deliver => self.take(self.seam.cursor().ms, last),
-                OnBatch::Read => self.reading = true,
+                OnBatch::Read => self.read(),
                 OnBatch::Ignore => {}
             }
         }
 
         fn page(&mut self, size: u64, full: bool) {
             let from = self.seam.cursor().ms;
-            let to = (from + size).min(self.log);
+            let to = (from + size).min(self.snapshot).max(from);
             self.take(from, to);
             self.reading = false;
-            match self.seam.after_page(from == to, to < self.log, full) {
-                AfterPage::Read => self.reading = true,
+            match self.seam.after_page(from == to, to < self.snapshot, full) {
+                AfterPage::Read => self.read(),
                 AfterPage::WaitForRoom => self.waiting = true,
                 AfterPage::Live => {}
             }
@@ -245,7 +259,9 @@ mod tests {
                 Step::Fill => self.waiting |= self.seam.fall_behind(),
                 Step::Room if self.waiting => {
                     self.waiting = false;
-                    self.reading |= self.seam.room();
+                    if self.seam.room() {
+                        self.read();
+                    }
                 }
                 _ => {}
             }
@@ -261,8 +277,10 @@ mod tests {
         ) {
             let cursor = cursor.min(before);
             let mut world = World { seam: Seam::new(id(cursor)), log: before, broadcast: before,
-                got: Vec::new(), reading: false, waiting: false };
-            world.reading = world.seam.begin(id(before), false);
+                got: Vec::new(), reading: false, snapshot: before, waiting: false };
+            if world.seam.begin(id(before), false) {
+                world.read();
+            }
             for step in &steps {
                 world.step(step);
             }

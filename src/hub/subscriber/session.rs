@@ -198,6 +198,16 @@ impl Subscription {
         self.outbox.progress().cursor
     }
 
+    /// Whether the store could not be asked yet where the run stands.
+    pub(super) fn is_blind(&self) -> bool {
+        self.outbox.progress().blind.is_some()
+    }
+
+    /// Its reader is taking something, though not of this outbox just now: that is no stall.
+    pub fn is_taking(&self) {
+        self.outbox.is_taking();
+    }
+
     /// The next item of the stream; none at its end.
     pub fn poll_next(&mut self, cx: &TaskContext<'_>) -> Poll<Option<Item>> {
         if self.outbox.take_orphaned() {

@@ -77,7 +77,10 @@ pub(super) fn of_many(
         event.and_then(|event| hub.admit(event)).map_err(of_element)
     };
     match elements(text, kind, bounds)? {
-        Elements::One(json) => Ok((vec![one(json)?], true)),
+        Elements::One(json) => {
+            serde_json::from_str::<&RawValue>(json).map_err(InvalidEvent::Syntax)?;
+            Ok((vec![one(json)?], true))
+        }
         Elements::Many(elements) => Ok((each(&elements, one)?, false)),
     }
 }
