@@ -56,12 +56,7 @@ impl Core {
             let reading = under_way.entry(key.clone()).or_insert_with(|| {
                 reads = true;
                 let (core, run) = (Arc::clone(self), run.clone());
-                let read = async move {
-                    let page = core.store.range(&run, RangeRequest::after(after, EVENTS, BYTES));
-                    let encode = |page: Page| EncodedBatch::encode(after, page.events, &core.rules);
-                    Ok(Arc::new(ReadPage::of(page.await?, encode)))
-                };
-                read.boxed().shared()
+                async move { core.read_page(&run, after).await }.boxed().shared()
             });
             reading.clone()
         };
@@ -70,11 +65,15 @@ impl Core {
         let page = reading.await?;
         if shared.is_none() && page.first.is_none() {
             // It may have been read before what the subscriber knows of was there.
-            let read = self.store.range(run, RangeRequest::after(after, EVENTS, BYTES)).await?;
-            let encode = |page: Page| EncodedBatch::encode(after, page.events, &self.rules);
-            return Ok(Arc::new(ReadPage::of(read, encode)));
+            return self.read_page(run, after).await;
         }
         Ok(page)
+    }
+
+    async fn read_page(&self, run: &RunId, after: EventId) -> Result<Arc<ReadPage>, StoreError> {
+        let page = self.store.range(run, RangeRequest::after(after, EVENTS, BYTES)).await?;
+        let encode = |page: Page| EncodedBatch::encode(after, page.events, &self.rules);
+        Ok(Arc::new(ReadPage::of(page, encode)))
     }
 }
 

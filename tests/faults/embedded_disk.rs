@@ -1,13 +1,9 @@
 //! The disk under the embedded store fills up, fails and stalls: what is published goes to the spool on
 //! another file, and from there to the store when it is well again.
 
+use super::{event, holds_all};
 use crate::common::{Hub, Setup, until};
-use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-
-fn event(number: u64) -> Value {
-    json!({ "type": "llm.stream", "data": { "n": number } })
-}
 
 fn setup() -> Setup {
     Setup::embedded().set("PUBLISH__TIMEOUT", "1s")
@@ -18,17 +14,6 @@ fn publish(hub: &Hub, number: u64) -> bool {
     let answer = hub.post("/runs/r/events", event(number).to_string());
     assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
     answer.status == 201
-}
-
-/// All events up to this number are there, once and in order.
-fn holds_all(hub: &Hub, last: u64) {
-    hub.until_mode("normal");
-    until("the spool is empty", || (hub.spooled() == 0).then_some(()));
-    let history = hub.history("r");
-    let numbers: Vec<_> = history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
-    let sequences: Vec<_> = history.iter().map(|e| e["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(sequences, numbers);
 }
 
 #[test]

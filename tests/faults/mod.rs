@@ -8,3 +8,42 @@ mod redis_away;
 mod redis_limits;
 mod spool;
 mod under_readers;
+
+use crate::common::{Hub, until};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// An event with a number in its data.
+fn event(number: u64) -> Value {
+    json!({ "type": "llm.stream", "data": { "n": number } })
+}
+
+/// The numbers of a run's events, in order, each of which must have its place.
+fn numbers(hub: &Hub, run: &str) -> Vec<u64> {
+    let history = hub.history(run);
+    let sequences: Vec<_> = history.iter().map(|e| e["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=history.len() as u64).collect::<Vec<_>>());
+    history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect()
+}
+
+/// Publishes an event to run `r` and expects it to be spooled, soon after a publish timeout of 1 s.
+#[track_caller]
+fn spools_in_time(hub: &Hub, number: u64) {
+    let began = Instant::now();
+    hub.publish_spooled("r", &event(number));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "a publish waited {took:?}");
+}
+
+/// Waits until all is well and nothing is spooled any more.
+fn until_drained(hub: &Hub) {
+    hub.until_mode("normal");
+    until("the spool is empty", || (hub.spooled() == 0).then_some(()));
+}
+
+/// Waits until all is well; run `r` then has all events up to this number, once and in order.
+#[track_caller]
+fn holds_all(hub: &Hub, last: u64) {
+    until_drained(hub);
+    assert_eq!(numbers(hub, "r"), (1..=last).collect::<Vec<_>>());
+}

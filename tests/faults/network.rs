@@ -1,5 +1,6 @@
 //! The network between the hub and Redis: replies lost, connections half open, reset, slow.
 
+use super::{event, holds_all};
 use crate::common::proxy::Proxy;
 use crate::common::{Hub, Setup, until};
 use serde_json::{Value, json};
@@ -203,8 +204,7 @@ fn a_link_that_comes_and_goes_makes_no_mode_that_does() {
             proxy.reset_existing();
         }
         published += 1;
-        let body = json!({ "type": "llm.stream", "data": { "n": published } });
-        let answer = hub.post("/runs/r/events", body.to_string());
+        let answer = hub.post("/runs/r/events", event(published).to_string());
         assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
         let mode = hub.mode();
         if modes.last() != Some(&mode) {
@@ -214,10 +214,7 @@ fn a_link_that_comes_and_goes_makes_no_mode_that_does() {
     proxy.refuse(false);
     // It comes sixteen times; after the first few nobody believes it any more.
     assert!(modes.len() <= 12, "{modes:?}");
-    hub.until_mode("normal");
-    let history = hub.history("r");
-    let numbers: Vec<_> = history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=published).collect::<Vec<_>>());
+    holds_all(&hub, published);
     let count = usize::try_from(published).unwrap();
     assert_eq!(stream.sequences(count), (1..=published).collect::<Vec<_>>());
 }

@@ -1,26 +1,10 @@
 //! Redis is away, dies, freezes, refuses: publishes are spooled in time, streams stay open, everything heals
 //! by itself, and what was spooled is stored, in order and once.
 
-use crate::common::{Hub, RedisServer, Setup};
+use super::{numbers, spools_in_time};
+use crate::common::{RedisServer, Setup};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-
-/// Publishes an event with this number and expects it to be spooled, soon after the publish timeout.
-#[track_caller]
-fn spools_in_time(hub: &Hub, number: u64) {
-    let began = Instant::now();
-    hub.publish_spooled("r", &json!({ "type": "llm.stream", "data": { "n": number } }));
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(3), "a publish waited {took:?}");
-}
-
-/// The numbers of the events of run `r`, in order, each of which must have its place.
-fn numbers(hub: &Hub) -> Vec<u64> {
-    let history = hub.history("r");
-    let sequences: Vec<_> = history.iter().map(|e| e["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(sequences, (1..=history.len() as u64).collect::<Vec<_>>());
-    history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect()
-}
 
 #[test]
 fn the_hub_starts_without_redis_and_finds_it() {
@@ -47,7 +31,7 @@ fn the_hub_starts_without_redis_and_finds_it() {
     hub.until_mode("normal");
     hub.publish_numbers("r", 2, 2);
     assert_eq!(stream.sequences(3), [1, 2, 3]);
-    assert_eq!(numbers(&hub), [1, 2, 3]);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3]);
 }
 
 #[test]
@@ -102,7 +86,7 @@ fn redis_is_killed_and_comes_back() {
         assert_eq!(stream.sequences(4), (first..first + 4).collect::<Vec<_>>());
         assert_eq!(std::mem::take(&mut stream.modes), ["degraded", "recovered"]);
     }
-    assert_eq!(numbers(&hub), (1..=11).collect::<Vec<_>>());
+    assert_eq!(numbers(&hub, "r"), (1..=11).collect::<Vec<_>>());
     // Whoever comes later has nothing to be told.
     let mut later = hub.follow("/runs/r/events/stream");
     later.event();
@@ -133,7 +117,7 @@ fn redis_freezes_and_what_it_had_taken_is_not_doubled() {
     assert_eq!(stream.event().1["event_id"], "k");
     hub.publish_numbers("r", 4, 1);
     assert_eq!(stream.sequences(2), [3, 4]);
-    assert_eq!(numbers(&hub), [1, 2, 3, 4]);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -153,13 +137,13 @@ fn redis_refuses_writes_and_readers_go_on() {
         let () = redis.command(&refuse);
         spools_in_time(&hub, first);
         hub.until_mode("degraded");
-        assert_eq!(numbers(&hub), (1..first).collect::<Vec<_>>());
+        assert_eq!(numbers(&hub, "r"), (1..first).collect::<Vec<_>>());
         assert_eq!(hub.follow("/runs/r/events/stream").sequences(3), [1, 2, 3]);
         let () = redis.command(&accept);
         hub.until_mode("normal");
     }
     assert_eq!(hub.publish_numbers("r", 6, 1)["events"][0]["sequence"], 6);
-    assert_eq!(numbers(&hub), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
@@ -186,7 +170,7 @@ fn a_server_that_was_demoted_is_not_written_to() {
     let () = setup.redis_server().command(&["REPLICAOF", "NO", "ONE"]);
     hub.until_mode("normal");
     hub.publish_numbers("r", 2, 1);
-    assert_eq!(numbers(&hub), [1, 2]);
+    assert_eq!(numbers(&hub, "r"), [1, 2]);
 }
 
 #[test]
@@ -215,7 +199,7 @@ fn a_password_that_changes_is_not_logged() {
     change(&mut admin, "hunter2");
     hub.until_mode("normal");
     hub.publish_numbers("r", 3, 1);
-    assert_eq!(numbers(&hub), [1, 2, 3]);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3]);
     assert!(!hub.log().contains("hunter"), "{}", hub.log());
     assert!(!hub.get("/health/ready").text().contains("hunter"));
 }

@@ -1,33 +1,13 @@
 //! Redis answers, but not as it should: it is loading, busy with a script, has too many clients, cannot
 //! save, or forgot its last second.
 
+use super::{event, holds_all, spools_in_time};
 use crate::common::wait::PATIENCE;
-use crate::common::{Hub, RedisServer, Setup, until};
-use serde_json::{Value, json};
-use std::time::{Duration, Instant};
-
-fn event(number: u64) -> Value {
-    json!({ "type": "llm.stream", "data": { "n": number } })
-}
+use crate::common::{RedisServer, Setup, until};
+use std::time::Instant;
 
 fn setup(options: &[&str]) -> Setup {
     Setup::on(RedisServer::with(options)).set("PUBLISH__TIMEOUT", "1s")
-}
-
-#[track_caller]
-fn spools_in_time(hub: &Hub, number: u64) {
-    let began = Instant::now();
-    hub.publish_spooled("r", &event(number));
-    assert!(began.elapsed() < Duration::from_secs(3), "a publish waited {:?}", began.elapsed());
-}
-
-fn holds_all(hub: &Hub, last: u64) {
-    hub.until_mode("normal");
-    let history = hub.history("r");
-    let numbers: Vec<_> = history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
-    let sequences: Vec<_> = history.iter().map(|e| e["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(sequences, numbers);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The spool: what was answered `202 spooled` survives the death of the hub and of the store, and reaches
 //! the store once, in order, before whatever came later.
 
-use crate::common::{Hub, RedisServer, Request, Setup, until};
+use super::{event, numbers, until_drained};
+use crate::common::{RedisServer, Request, Setup};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -14,29 +15,12 @@ fn lasting() -> Setup {
     Setup::on(redis).set("PUBLISH__TIMEOUT", "1s")
 }
 
-fn event(number: u64) -> Value {
-    json!({ "type": "llm.stream", "data": { "n": number } })
-}
-
-/// The numbers of a run's events, in order, each of which must have its place.
-fn numbers(hub: &Hub, run: &str) -> Vec<u64> {
-    let history = hub.history(run);
-    let sequences: Vec<_> = history.iter().map(|e| e["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(sequences, (1..=history.len() as u64).collect::<Vec<_>>());
-    history.iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect()
-}
-
 fn segments(setup: &Setup) -> Vec<PathBuf> {
     let folder = std::fs::read_dir(setup.data_dir().join("spool")).unwrap();
     let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "spool"));
     files.sort();
     files
-}
-
-fn until_drained(hub: &Hub) {
-    hub.until_mode("normal");
-    until("the spool is empty", || (hub.spooled() == 0).then_some(()));
 }
 
 /// Makes Redis refuse every write, or take them again.

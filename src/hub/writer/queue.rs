@@ -241,12 +241,11 @@ impl Queue {
             Err(replies) => {
                 // It may have been stored, so that nobody can be told that there was no room. What was
                 // accepted into memory is sent again.
-                let answered =
-                    |reply: Option<Reply>| reply.and_then(|reply| reply.send(Told::Late).err());
-                let accepted: Vec<bool> = replies.iter().map(Option::is_none).collect();
-                replies.into_iter().for_each(|reply| drop(answered(reply)));
-                let mut accepted = accepted.into_iter();
+                let mut accepted = replies.iter().map(Option::is_none);
                 leg.append.publishes.retain(|_| accepted.next().unwrap_or(false));
+                for reply in replies.into_iter().flatten() {
+                    drop(reply.send(Told::Late));
+                }
                 let left = leg.append.publishes.iter().map(|p| size_of_events(&p.events)).sum();
                 state.bytes -= leg.bytes - left;
                 leg.bytes = left;
