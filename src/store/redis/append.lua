@@ -1,14 +1,14 @@
 -- Appends publishes to one run, each whole or not at all.
--- KEYS: also the base of the event_id index. ARGV: also max_events, event_id window ms, the writer's
--- field, number of publishes; of each publish its writer's number for it, whether it was answered and can
--- be refused no more (1 or 0), and the number of events; of each event: whether its publisher chose the
--- event_id (1 or 0), event_id, digest, the status it gives or '', number of entry arguments, then these:
--- the timestamp first, then names and values.
--- Answers of each publish {0, id, sequence, duplicate, ...}, {1, index} or {2}.
+-- KEYS: also the base of the event_id index. ARGV: also the writer's field, whether the events are plain (1 or
+-- 0), number of publishes; of each publish its writer's number for it, whether it was answered and can be
+-- refused no more (1 or 0), and the number of events; of each event, unless they are plain: whether its
+-- publisher chose the event_id (1 or 0), event_id, digest, the status it gives or ''; of all events: number of
+-- entry arguments, then these: the timestamp first, then names and values.
+-- Answers the last id before, 0-0 for none; then of each publish {0, id, sequence, duplicate, ...}, {1, index}
+-- or {2}.
 
-local max_events, window = ARGV[at], tonumber(ARGV[at + 1])
-local writer, publishes = ARGV[at + 2], tonumber(ARGV[at + 3])
-at = at + 4
+local writer, plain, publishes = ARGV[at], ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+at = at + 3
 
 local book = open_book(writer)
 -- The greatest number of this writer that was applied.
@@ -33,7 +33,7 @@ local function find(key)
   end
 end
 
-local answer, indexed = {}, false
+local answer, indexed = { book.last_id or '0-0' }, false
 for _ = 1, publishes do
   local number, answered, count = tonumber(ARGV[at]), ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
   local already = number <= applied
@@ -42,9 +42,13 @@ for _ = 1, publishes do
   -- First pass: where each event's arguments are, and whether an event_id is reused.
   local events, digests, reused = {}, {}, nil
   for i = 1, count do
-    local given, key, digest, arguments = ARGV[at] == '1', ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 4])
-    local event = { key = given and key, digest = digest, status = ARGV[at + 3], first = at + 5,
-      last = at + 4 + arguments }
+    local given, key, digest, status = false, nil, nil, ''
+    if not plain then
+      given, key, digest, status = ARGV[at] == '1', ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+      at = at + 4
+    end
+    local event = { key = given and key, digest = digest, status = status, first = at + 1,
+      last = at + tonumber(ARGV[at]) }
     if given and not already then
       event.found = find(key)
       local earlier = digests[key] or (event.found and event.found[3])

@@ -1,15 +1,10 @@
 -- The beginning of every script: the clock, a run's book, and what foreign programs did to the run since
 -- a hub last looked. Numbers are doubles here; int() writes them without an exponent.
--- KEYS: stream, meta, runs. ARGV: run id, after_end ms, tombstone ms, number of terminal types, then
--- each terminal type, by its dotted or a flat name, and the status it gives. `at` is the next argument.
+-- KEYS: stream, meta, runs. ARGV: run id. `at` is the next argument. Before this stand the rules, see
+-- scripts.rs: max_events, window, after_end, tombstone (in ms), and status_of, the status that an event of a
+-- dotted or flat name gives.
 
-local stream, meta, runs = KEYS[1], KEYS[2], KEYS[3]
-local run, after_end, tombstone = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local status_of, at = { ['lifecycle.started'] = 'running' }, 5
-for _ = 1, tonumber(ARGV[4]) do
-  status_of[ARGV[at]] = ARGV[at + 1]
-  at = at + 2
-end
+local stream, meta, runs, run, at = KEYS[1], KEYS[2], KEYS[3], ARGV[1], 2
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

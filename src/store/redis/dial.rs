@@ -2,10 +2,11 @@
 //! settings, and the questions a new connection must answer before it is used.
 
 use crate::config::{RedisConfig, RedisUrl};
-use redis::aio::MultiplexedConnection;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    ProtocolVersion, Value,
 };
 use std::time::Duration;
 
@@ -65,16 +66,50 @@ impl Dialer {
         &self,
         response_timeout: Duration,
     ) -> Result<MultiplexedConnection, String> {
+        self.open(&self.config(response_timeout), ProtocolVersion::RESP2).await
+    }
+
+    /// The same for a connection on which the server also speaks unasked, which `listener` hears.
+    pub(super) async fn dial_to_hear(
+        &self,
+        response_timeout: Duration,
+        listener: impl AsyncPushSender,
+    ) -> Result<MultiplexedConnection, String> {
+        let config = self.config(response_timeout).set_push_sender(listener);
+        self.open(&config, ProtocolVersion::RESP3).await
+    }
+
+    fn config(&self, response_timeout: Duration) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(response_timeout))
+            .set_pipeline_buffer_size(1024)
+    }
+
+    async fn open(
+        &self,
+        config: &AsyncConnectionConfig,
+        protocol: ProtocolVersion,
+    ) -> Result<MultiplexedConnection, String> {
+        let info = self.find_server().await?;
+        let settings = info.redis_settings().clone().set_protocol(protocol);
+        let mut connection = connect(info.set_redis_settings(settings), config).await?;
+        // A server that accepts and then says nothing must not hold the dialling up.
+        tokio::time::timeout(self.connect_timeout, vet(&mut connection))
+            .await
+            .map_err(|_| "connected, but the server does not answer".to_owned())??;
+        Ok(connection)
+    }
+
+    /// Where the server that takes writes is now.
+    async fn find_server(&self) -> Result<ConnectionInfo, String> {
         match &self.place {
-            Place::Server(info) => self.open(info, response_timeout).await,
+            Place::Server(info) => Ok(info.as_ref().clone()),
             Place::Sentinels { sentinels, master, server } => {
                 let mut reason = "no sentinel is named".to_owned();
                 for sentinel in sentinels {
                     match self.ask_sentinel(sentinel, master).await {
-                        Ok(addr) => {
-                            let info = server.as_ref().clone().set_addr(addr);
-                            return self.open(&info, response_timeout).await;
-                        }
+                        Ok(addr) => return Ok(server.as_ref().clone().set_addr(addr)),
                         Err(e) => reason = e,
                     }
                 }
@@ -88,7 +123,7 @@ impl Dialer {
         info: &ConnectionInfo,
         master: &str,
     ) -> Result<ConnectionAddr, String> {
-        let mut connection = self.connect(info, self.connect_timeout).await?;
+        let mut connection = connect(info.clone(), &self.config(self.connect_timeout)).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
         let address: Option<(String, u16)> =
@@ -96,32 +131,14 @@ impl Dialer {
         let (host, port) = address.ok_or("the sentinels do not know this master name")?;
         Ok(ConnectionAddr::Tcp(host, port))
     }
+}
 
-    async fn connect(
-        &self,
-        info: &ConnectionInfo,
-        response_timeout: Duration,
-    ) -> Result<MultiplexedConnection, String> {
-        let client = Client::open(info.clone()).map_err(|e| describe(&e))?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(response_timeout))
-            .set_pipeline_buffer_size(1024);
-        client.get_multiplexed_async_connection_with_config(&config).await.map_err(|e| describe(&e))
-    }
-
-    async fn open(
-        &self,
-        info: &ConnectionInfo,
-        response_timeout: Duration,
-    ) -> Result<MultiplexedConnection, String> {
-        let mut connection = self.connect(info, response_timeout).await?;
-        // A server that accepts and then says nothing must not hold the dialling up.
-        tokio::time::timeout(self.connect_timeout, vet(&mut connection))
-            .await
-            .map_err(|_| "connected, but the server does not answer".to_owned())??;
-        Ok(connection)
-    }
+async fn connect(
+    info: ConnectionInfo,
+    config: &AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, String> {
+    let client = Client::open(info).map_err(|e| describe(&e))?;
+    client.get_multiplexed_async_connection_with_config(config).await.map_err(|e| describe(&e))
 }
 
 /// Asks a new connection whether its server can be used.
@@ -132,7 +149,10 @@ async fn vet(connection: &mut MultiplexedConnection) -> Result<(), String> {
         connection.send_packed_commands(&questions, 0, 3).await.map_err(|e| describe(&e))?;
     let [ping, role, info] =
         answers.try_into().map_err(|_| "the server speaks another protocol")?;
-    if let Value::ServerError(e) = ping {
+    // One that cannot save refuses this like a write, and yet can be read.
+    if let Value::ServerError(e) = ping
+        && e.code() != "MISCONF"
+    {
         return Err(format!(
             "the server answered {} {}",
             e.code(),

@@ -1,6 +1,10 @@
 //! One connection to Redis that heals itself. While it is up, calls go through; while it is down they
 //! fail at once, and a task redials with jittered pauses. A call that gets no answer takes the connection
 //! down: what was asked may have been done, and a new connection is the only way to know where it stands.
+//!
+//! What happened to one connection has most likely happened to the others, which cannot know before they are
+//! used. So a loss is counted for all links of a store, and each makes itself a new connection before it is
+//! used after one.
 
 use super::dial::{Dialer, describe};
 use super::scripts::{LuaScript, Scripts};
@@ -9,9 +13,11 @@ use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 /// Pauses between dials: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -23,13 +29,29 @@ pub(super) struct Link {
     shared: Arc<Shared>,
 }
 
+/// What links are made with.
+#[derive(Clone)]
+pub(super) struct Making {
+    pub(super) dialer: Dialer,
+    pub(super) scripts: Arc<Scripts>,
+    /// How long the server may take to answer.
+    pub(super) timeout: Duration,
+    /// The connections that all links of the store have lost.
+    pub(super) losses: Arc<AtomicU64>,
+}
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Anything.
+    Writes,
+    /// What does no harm when it is done twice: sent again, once, when the connection turns out to be gone.
+    Reads,
+}
+
 struct Shared {
-    name: &'static str,
-    dialer: Dialer,
-    scripts: Arc<Scripts>,
-    timeout: Duration,
-    /// Whether what is sent may be sent again, once, when the connection turns out to be gone.
-    repeats: bool,
+    purpose: Use,
+    making: Making,
     state: Mutex<State>,
     down: Notify,
     /// True once the first dial has ended, either way; sent again with each that ends.
@@ -37,36 +59,33 @@ struct Shared {
 }
 
 enum State {
-    Up { generation: u64, connection: MultiplexedConnection },
-    Down { generation: u64, reason: String },
+    /// `losses` is what was counted when the connection was made.
+    Up {
+        generation: u64,
+        connection: MultiplexedConnection,
+        losses: u64,
+    },
+    Down {
+        generation: u64,
+        reason: String,
+    },
 }
 
 impl Link {
-    /// A link that is down until its first dial, which starts at once on `runtime`. One that `repeats` must
-    /// be used for nothing that does harm when it is done twice.
-    pub(super) fn start(
-        name: &'static str,
-        dialer: Dialer,
-        scripts: Arc<Scripts>,
-        timeout: Duration,
-        repeats: bool,
-        runtime: &Handle,
-    ) -> Self {
+    /// A link that is down until its first dial, which starts at once on `runtime`, where the connection then
+    /// lives; and the task that keeps it up.
+    pub(super) fn start(purpose: Use, making: Making, runtime: &Handle) -> (Self, JoinHandle<()>) {
         let state = State::Down { generation: 0, reason: "not connected yet".to_owned() };
         let shared = Shared {
-            name,
-            dialer,
-            scripts,
-            timeout,
-            repeats,
+            purpose,
+            making,
             state: Mutex::new(state),
             down: Notify::new(),
             dialled: watch::Sender::new(false),
         };
         let link = Self { shared: Arc::new(shared) };
-        // Ends when the runtime does, with the store.
-        runtime.spawn(keep_dialling(Arc::clone(&link.shared)));
-        link
+        let task = runtime.spawn(keep_dialling(Arc::clone(&link.shared)));
+        (link, task)
     }
 
     /// Why the link is down, if it is.
@@ -87,9 +106,10 @@ impl Link {
             // At the start nothing is known yet; the dial has a time limit of its own.
             drop(self.shared.dialled.subscribe().wait_for(|dialled| *dialled).await);
         }
+        self.renew_after_a_loss().await;
         let (mut generation, mut connection) = self.connection()?;
         let mut sent = connection.send_packed_commands(commands, 0, commands.len()).await;
-        if self.shared.repeats
+        if self.shared.purpose == Use::Reads
             && let Err(e) = &sent
             && !e.is_timeout()
         {
@@ -131,18 +151,34 @@ impl Link {
         Ok(())
     }
 
+    /// Makes a new connection if any link has lost one since this one was made.
+    async fn renew_after_a_loss(&self) {
+        let dialled = {
+            let mut state = self.shared.state.lock();
+            let State::Up { generation, losses, .. } = &*state else { return };
+            if *losses == self.shared.making.losses.load(Ordering::Relaxed) {
+                return;
+            }
+            let reason = "another connection was lost".to_owned();
+            *state = State::Down { generation: *generation, reason };
+            self.shared.dialled.subscribe()
+        };
+        self.shared.down.notify_one();
+        self.wait_for(dialled).await;
+    }
+
     /// Waits for the end of a dial, either way.
     async fn wait_for(&self, mut dialled: watch::Receiver<bool>) {
         if self.trouble().is_none() {
             // It is up again already.
             return;
         }
-        drop(tokio::time::timeout(self.shared.timeout, dialled.changed()).await);
+        drop(tokio::time::timeout(self.shared.making.timeout, dialled.changed()).await);
     }
 
     fn connection(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
         match &*self.shared.state.lock() {
-            State::Up { generation, connection } => Ok((*generation, connection.clone())),
+            State::Up { generation, connection, .. } => Ok((*generation, connection.clone())),
             State::Down { reason, .. } => Err(StoreError::Unreachable { reason: reason.clone() }),
         }
     }
@@ -199,10 +235,20 @@ impl Link {
     fn take_down(&self, generation: u64, reason: String) {
         let mut state = self.shared.state.lock();
         if matches!(&*state, State::Up { generation: g, .. } if *g == generation) {
-            log::warn!("lost the {} connection to Redis: {reason}", self.shared.name);
+            log::warn!("lost a connection to Redis ({}): {reason}", self.shared.purpose.name());
+            self.shared.making.losses.fetch_add(1, Ordering::Relaxed);
             // Dropping the connection closes it.
             *state = State::Down { generation, reason };
             self.shared.down.notify_one();
+        }
+    }
+}
+
+impl Use {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Writes => "writes",
+            Self::Reads => "reads",
         }
     }
 }
@@ -211,7 +257,7 @@ impl Shared {
     fn still_down(&self, generation: u64, reason: String) {
         let mut state = self.state.lock();
         if matches!(&*state, State::Down { reason: earlier, .. } if *earlier != reason) {
-            log::warn!("cannot connect to Redis ({}): {reason}", self.name);
+            log::warn!("cannot connect to Redis ({}): {reason}", self.purpose.name());
         }
         *state = State::Down { generation, reason };
     }
@@ -234,11 +280,12 @@ async fn keep_dialling(shared: Arc<Shared>) {
             shared.down.notified().await;
             continue;
         };
-        match connect(&shared).await {
+        let losses = shared.making.losses.load(Ordering::Relaxed);
+        match connect(&shared.making).await {
             Ok(connection) => {
-                log::info!("connected to Redis ({})", shared.name);
+                log::info!("connected to Redis ({})", shared.purpose.name());
                 let generation = generation + 1;
-                *shared.state.lock() = State::Up { generation, connection };
+                *shared.state.lock() = State::Up { generation, connection, losses };
                 shared.dialled.send_replace(true);
                 pause = FIRST_PAUSE;
             }
@@ -257,18 +304,22 @@ pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.0))
 }
 
-async fn connect(shared: &Shared) -> Result<MultiplexedConnection, String> {
-    let mut connection = shared.dialer.dial(shared.timeout).await?;
+async fn connect(making: &Making) -> Result<MultiplexedConnection, String> {
+    let mut connection = making.dialer.dial(making.timeout).await?;
     let mut loads = redis::pipe();
-    for script in shared.scripts.all() {
+    for script in making.scripts.all() {
         loads.cmd("SCRIPT").arg("LOAD").arg(&script.code);
     }
     let count = loads.len();
     let replies =
         connection.send_packed_commands(&loads, 0, count).await.map_err(|e| describe(&e))?;
-    match replies.into_iter().find_map(|reply| checked(reply).err()) {
-        Some(error) => Err(error.to_string()),
-        None => Ok(connection),
+    // A server that takes no writes loads no scripts either; reads work all the same, and who needs a script
+    // that is not there loads it then.
+    let lost =
+        |reply: &Value| matches!(reply, Value::ServerError(e) if is_of_the_wrong_server(e.code()));
+    match replies.into_iter().find(lost).map(checked) {
+        Some(Err(error)) => Err(error.to_string()),
+        _ => Ok(connection),
     }
 }
 

@@ -2,16 +2,18 @@
 //! writes or reads those streams. Job streams of other programs may be read as well (`streams.rs`), and runs
 //! that only others have written to be looked for (`discovery.rs`).
 //!
-//! Writes, reads and readers that wait have connections of their own, so that a large read holds up no
-//! write and a waiting read nobody. All of them live on one thread of the store's own: a busy actor
-//! thread delays no reply and no reconnect.
+//! Appends, reads and the readers of followed runs have connections of their own on each thread that uses them,
+//! so that a large read holds up no write, and no thread waits for another to send or to hear. What is asked
+//! seldom goes through two connections on a thread of the store's own, which a busy actor does not delay.
 
 mod dial;
 mod discovery;
 mod keys;
 mod link;
+mod links;
 mod reader;
 mod reply;
+mod roster;
 mod scripts;
 mod streams;
 
@@ -23,14 +25,16 @@ use super::{
 };
 use crate::config::{RedisConfig, RedisUrl};
 use crate::event::entry::encode_entry;
-use crate::event::{EventId, RunId, RunStatus, job_type};
+use crate::event::{EventId, NewEvent, RunId, RunStatus, StoredEvent};
 use dial::Dialer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use keys::{Keys, RUNS, StreamKey};
-use link::{Link, checked, odd};
+use link::{Link, Making, Use, checked, odd};
+use links::Links;
 use reader::Readers;
 use redis::{Cmd, Pipeline};
+use reply::Appended;
 use scripts::Scripts;
 use std::fmt;
 use std::slice;
@@ -48,13 +52,13 @@ pub struct RedisStore {
 
 struct Inner {
     rules: StoreRules,
-    /// The rules' part that every script call begins with.
-    preamble: Vec<String>,
     keys: Keys,
     scripts: Arc<Scripts>,
     place: RedisUrl,
     writes: Link,
     reads: Link,
+    appends: Links,
+    ranges: Links,
     streams: Arc<Streams>,
     readers: Readers,
     /// Where on the list of runs the next sweep begins.
@@ -93,31 +97,37 @@ impl RedisStore {
             .thread_name("runhub-redis")
             .enable_all()
             .build()?;
-        let (scripts, keys) = (Arc::new(Scripts::new()), Keys(config.key_style));
-        let link = |name, repeats| {
-            let (dialer, scripts) = (dialer.clone(), Arc::clone(&scripts));
-            Link::start(name, dialer, scripts, config.command_timeout, repeats, runtime.handle())
+        let (scripts, keys) = (Arc::new(Scripts::new(&rules)), Keys(config.key_style));
+        let making = Making {
+            dialer: dialer.clone(),
+            scripts: Arc::clone(&scripts),
+            timeout: config.command_timeout,
+            losses: Arc::default(),
         };
-        let (writes, reads) = (link("writes", false), link("reads", true));
+        // These end with the runtime.
+        let link = |purpose| Link::start(purpose, making.clone(), runtime.handle()).0;
+        let (writes, reads) = (link(Use::Writes), link(Use::Reads));
+        let links = |purpose| Links::new(purpose, making.clone(), runtime.handle().clone());
+        let (appends, ranges) = (links(Use::Writes), links(Use::Reads));
         let most = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
         let streams = Arc::new(Streams::new(keys, config.job_streams, reads.clone()));
         let tools = reader::Tools {
             dialer: dialer.clone(),
             scripts: Arc::clone(&scripts),
-            side: reads.clone(),
             streams: Arc::clone(&streams),
-            runtime: runtime.handle().clone(),
+            timeout: config.command_timeout,
+            elsewhere: runtime.handle().clone(),
         };
         let readers = Readers::new(tools, most);
-        let preamble = preamble(&rules);
         let inner = Inner {
             rules,
-            preamble,
             keys,
             scripts,
             place: url.clone(),
             writes,
             reads,
+            appends,
+            ranges,
             streams,
             readers,
             sweep_at: AtomicUsize::new(0),
@@ -140,9 +150,6 @@ impl RedisStore {
             call.arg(key);
         }
         call.arg(run.as_str());
-        for part in &self.inner.preamble {
-            call.arg(part);
-        }
         call
     }
 
@@ -150,16 +157,18 @@ impl RedisStore {
         let (rules, keys) = (&self.inner.rules, self.inner.keys);
         let (own, index) = (keys.stream(&append.run), [keys.index(&append.run)]);
         let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, &own, &index);
-        call.arg(rules.max_events)
-            .arg(self.window_ms())
-            .arg(format!("w:{:016x}", append.writer))
+        let status =
+            |new: &NewEvent| rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
+        let is_plain = |new: &NewEvent| !new.key_is_given && status(new).is_none();
+        let plain = append.publishes.iter().flat_map(|p| p.events.iter()).all(is_plain);
+        call.arg(format!("w:{:016x}", append.writer))
+            .arg(if plain { "1" } else { "0" })
             .arg(append.publishes.len());
         let (mut fields, mut ends) = (Vec::new(), Vec::new());
         for publish in &append.publishes {
             let answered = if publish.answered { "1" } else { "0" };
             call.arg(publish.number).arg(answered).arg(publish.events.len());
             for new in publish.events.iter() {
-                let status = rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
                 // Written down once: their number comes before them.
                 fields.clear();
                 ends.clear();
@@ -171,11 +180,13 @@ impl RedisStore {
                     fields.extend_from_slice(value.as_bytes());
                     ends.push(fields.len());
                 });
-                call.arg(if new.key_is_given { "1" } else { "0" })
-                    .arg(new.key.as_str())
-                    .arg(format!("{:x}", new.digest))
-                    .arg(status.unwrap_or_default())
-                    .arg(ends.len());
+                if !plain {
+                    call.arg(if new.key_is_given { "1" } else { "0" })
+                        .arg(new.key.as_str())
+                        .arg(format!("{:x}", new.digest))
+                        .arg(status(new).unwrap_or_default());
+                }
+                call.arg(ends.len());
                 let mut begin = 0;
                 for end in &ends {
                     call.arg(&fields[begin..*end]);
@@ -186,19 +197,43 @@ impl RedisStore {
         call
     }
 
-    fn window_ms(&self) -> u64 {
-        as_ms(self.inner.rules.dedup_window).max(1000)
-    }
-
     async fn append_all(
         &self,
         appends: &[RunAppend],
     ) -> Vec<Result<Vec<PublishOutcome>, StoreError>> {
         let calls = appends.iter().map(|append| self.append_call(append)).collect();
-        match self.inner.writes.scripts(&self.inner.scripts.append, calls).await {
-            Ok(replies) => replies.into_iter().map(|r| r.and_then(reply::appended)).collect(),
+        match self.inner.appends.here().scripts(&self.inner.scripts.append, calls).await {
+            Ok(replies) => {
+                let replies = appends.iter().zip(replies);
+                replies.map(|(append, reply)| self.appended(append, reply?)).collect()
+            }
             Err(e) => vec![Err(e); appends.len()],
         }
+    }
+
+    /// Hands what was stored to whoever follows the run, and says what became of each publish.
+    fn appended(
+        &self,
+        append: &RunAppend,
+        reply: redis::Value,
+    ) -> Result<Vec<PublishOutcome>, StoreError> {
+        let Appended { previous, outcomes } = reply::appended(reply)?;
+        let name = self.inner.keys.stream(&append.run).name;
+        self.inner.readers.stored(&name, previous, || {
+            let publishes = append.publishes.iter().zip(&outcomes);
+            let placed = publishes.flat_map(|(publish, outcome)| match outcome {
+                PublishOutcome::Stored(placed) => publish.events.iter().zip(placed.as_slice()),
+                _ => [].iter().zip(&[]),
+            });
+            let new = placed.filter(|(_, placed)| !placed.duplicate);
+            new.map(|(new, placed)| StoredEvent {
+                id: placed.id,
+                sequence: Some(placed.sequence),
+                event: new.event.clone(),
+            })
+            .collect()
+        });
+        Ok(outcomes)
     }
 
     async fn read(&self, run: &RunId, request: RangeRequest) -> Result<Page, StoreError> {
@@ -243,7 +278,8 @@ impl RedisStore {
             };
             command.arg(&stream.name).arg(from.to_string()).arg(to.to_string());
             command.arg("COUNT").arg(count);
-            let events = reply::events(run, stream, self.inner.reads.command(command).await?)?;
+            let reply = self.inner.ranges.here().command(command).await?;
+            let events = reply::events(run, stream, reply)?;
             let all = events.len() < count;
             bytes += events.iter().map(|e| e.event.data.len() + 256).sum::<usize>();
             let Some(last) = events.last().map(|e| e.id) else { break };
@@ -402,25 +438,6 @@ impl RedisStore {
     }
 }
 
-/// `after_end`, `tombstone`, then the terminal types, by their flat names too: what `common.lua` reads behind
-/// the run's name.
-fn preamble(rules: &StoreRules) -> Vec<String> {
-    let mut terminal: Vec<_> = rules.lifecycle.terminal().collect();
-    for (dotted, status) in rules.lifecycle.terminal() {
-        terminal.extend(job_type::flat_names(dotted).map(|flat| (flat, status)));
-    }
-    let mut parts = vec![
-        as_ms(rules.after_end).to_string(),
-        as_ms(rules.tombstone).to_string(),
-        terminal.len().to_string(),
-    ];
-    for (kind, status) in terminal {
-        parts.push(kind.to_owned());
-        parts.push(status.as_str().to_owned());
-    }
-    parts
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
         // A runtime must not be dropped on an async thread the usual way.
@@ -477,8 +494,7 @@ impl LogStore for RedisStore {
             let (script, keys) = (&self.inner.scripts.delete, self.inner.keys);
             let mut further = vec![keys.index(run)];
             further.extend(self.inner.streams.jobs_of(run).await?);
-            let mut call = self.run_call(&script.hash, run, &keys.stream(run), &further);
-            call.arg(self.window_ms());
+            let call = self.run_call(&script.hash, run, &keys.stream(run), &further);
             Ok(self.inner.writes.script(script, call).await? != redis::Value::Int(0))
         })
     }

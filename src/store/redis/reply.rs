@@ -18,6 +18,19 @@ pub(super) fn items(value: Value) -> Result<Vec<Value>, StoreError> {
     }
 }
 
+/// The streams of an answer to `XREAD`, each with its entries. Newer servers send a map.
+pub(super) fn streams(value: Value) -> Result<Vec<(Value, Value)>, StoreError> {
+    if let Value::Map(streams) = value {
+        return Ok(streams);
+    }
+    let pair = |stream| {
+        let [name, entries] =
+            <[Value; 2]>::try_from(items(stream)?).map_err(|_| odd("expected a stream"))?;
+        Ok((name, entries))
+    };
+    items(value)?.into_iter().map(pair).collect()
+}
+
 /// The bytes of a text reply.
 pub(super) fn bytes(value: &Value) -> Result<&[u8], StoreError> {
     match value {
@@ -71,8 +84,19 @@ pub(super) fn events(
 }
 
 /// The answer of `append.lua`.
-pub(super) fn appended(value: Value) -> Result<Vec<PublishOutcome>, StoreError> {
-    items(value)?.into_iter().map(outcome).collect()
+pub(super) struct Appended {
+    /// The last id of the stream before, behind which everything that was stored directly follows.
+    pub(super) previous: EventId,
+    /// One for each publish.
+    pub(super) outcomes: Vec<PublishOutcome>,
+}
+
+/// Reads the answer of `append.lua`.
+pub(super) fn appended(value: Value) -> Result<Appended, StoreError> {
+    let mut parts = items(value)?.into_iter();
+    let previous = id(&parts.next().ok_or_else(|| odd("expected an id"))?)?;
+    let outcomes = parts.map(outcome).collect::<Result<_, _>>()?;
+    Ok(Appended { previous, outcomes })
 }
 
 fn outcome(value: Value) -> Result<PublishOutcome, StoreError> {

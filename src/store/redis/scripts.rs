@@ -1,6 +1,10 @@
-//! The Lua scripts. They are constant text; everything a user sent goes in as arguments.
+//! The Lua scripts. They are constant text but for the rules that the configuration gives; everything a user
+//! sent goes in as arguments.
 
+use crate::event::job_type;
+use crate::store::{StoreRules, as_ms};
 use redis::Script;
+use std::fmt::Write;
 
 /// A script and its hash.
 pub(super) struct LuaScript {
@@ -27,13 +31,17 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(rules: &StoreRules) -> Self {
+        let (numbers, statuses) = (numbers(rules), statuses(rules));
         let common = include_str!("common.lua");
+        let script = |code| LuaScript::new(&[&numbers, &statuses, common, code]);
+        let plain = include_str!("append_plain.lua");
+        let append = include_str!("append.lua");
         Self {
-            append: LuaScript::new(&[common, include_str!("append.lua")]),
-            run: LuaScript::new(&[common, include_str!("run.lua")]),
-            expire: LuaScript::new(&[common, include_str!("expire.lua")]),
-            delete: LuaScript::new(&[common, include_str!("delete.lua")]),
+            append: LuaScript::new(&[&numbers, plain, &statuses, common, append]),
+            run: script(include_str!("run.lua")),
+            expire: script(include_str!("expire.lua")),
+            delete: script(include_str!("delete.lua")),
             heads: LuaScript::new(&[include_str!("heads.lua")]),
             forget: LuaScript::new(&[include_str!("forget.lua")]),
         }
@@ -42,4 +50,28 @@ impl Scripts {
     pub(super) fn all(&self) -> [&LuaScript; 6] {
         [&self.append, &self.run, &self.expire, &self.delete, &self.heads, &self.forget]
     }
+}
+
+/// The rules that are numbers; times in ms.
+fn numbers(rules: &StoreRules) -> String {
+    format!(
+        "local max_events, window, after_end, tombstone = '{}', {}, {}, {}\n",
+        rules.max_events,
+        as_ms(rules.dedup_window).max(1000),
+        as_ms(rules.after_end),
+        as_ms(rules.tombstone)
+    )
+}
+
+/// The status that each type gives, by its dotted and its flat names. Those are checked names, in which
+/// nothing has a meaning to Lua.
+fn statuses(rules: &StoreRules) -> String {
+    let mut table = "local status_of = { ['lifecycle.started'] = 'running'".to_owned();
+    for (dotted, status) in rules.lifecycle.terminal() {
+        for name in std::iter::once(dotted).chain(job_type::flat_names(dotted)) {
+            // Writing to a String cannot fail.
+            let _ = write!(table, ", ['{name}'] = '{}'", status.as_str());
+        }
+    }
+    table + " }\n"
 }

@@ -1,0 +1,428 @@
+//! What a reader knows of the runs it reads for: where each stands, which of them may have something new,
+//! and whose follower has room. Decides what is read next and what is handed over; talks to nobody.
+//!
+//! A position moves only with what was handed over. Whatever comes late, twice or out of turn is told by its
+//! ids: what lies at or before a position is dropped, and what does not follow it directly is read.
+
+use super::keys::StreamKey;
+use crate::event::{EventId, RunId, StoredEvent};
+use crate::store::TailItem;
+use std::collections::{HashMap, VecDeque};
+use tokio::sync::mpsc;
+
+/// Streams asked for in one `XREAD`.
+const STREAMS_A_READ: usize = 64;
+/// Events read of one stream at a time.
+pub(super) const COUNT: usize = 128;
+/// Batches that may wait for a follower.
+pub(super) const ROOM: usize = 8;
+
+/// The runs of a reader.
+#[derive(Default)]
+pub(super) struct Roster {
+    next: u64,
+    entries: HashMap<u64, Entry>,
+    /// Who follows the stream of this name.
+    by_name: HashMap<String, Vec<u64>>,
+    /// Those that may have something to read, the one that waits longest first.
+    changed: VecDeque<u64>,
+}
+
+struct Entry {
+    run: RunId,
+    key: StreamKey,
+    position: EventId,
+    sink: mpsc::Sender<TailItem>,
+    /// It stands in `changed`.
+    queued: bool,
+    /// Not read because its follower has no room.
+    waits_for_room: bool,
+    /// Not read because something else than a stream is kept under its key.
+    broken: bool,
+}
+
+/// A stream to be read, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) run: RunId,
+    pub(super) key: StreamKey,
+    pub(super) after: EventId,
+}
+
+impl Roster {
+    /// Adds a follower, which is to be read for.
+    pub(super) fn join(
+        &mut self,
+        run: RunId,
+        key: StreamKey,
+        after: EventId,
+        sink: mpsc::Sender<TailItem>,
+    ) -> u64 {
+        self.next += 1;
+        let (number, name) = (self.next, key.name.clone());
+        let entry = Entry {
+            run,
+            key,
+            position: after,
+            sink,
+            queued: false,
+            waits_for_room: false,
+            broken: false,
+        };
+        self.entries.insert(number, entry);
+        self.by_name.entry(name).or_default().push(number);
+        self.queue(number);
+        number
+    }
+
+    /// Removes a follower.
+    pub(super) fn leave(&mut self, number: u64) {
+        if let Some(entry) = self.entries.remove(&number) {
+            self.unname(&entry.key.name, number);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A stream was written to, or is gone.
+    pub(super) fn stream_changed(&mut self, name: &[u8]) {
+        let numbers = std::str::from_utf8(name).ok().and_then(|name| self.by_name.get(name));
+        for number in numbers.cloned().unwrap_or_default() {
+            self.queue(number);
+        }
+    }
+
+    /// Anything may have happened to any stream.
+    pub(super) fn all_changed(&mut self) {
+        let numbers: Vec<u64> = self.entries.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.queue(number));
+    }
+
+    /// A follower has taken something. True if it was left out for want of room.
+    pub(super) fn has_room(&mut self, number: u64) -> bool {
+        let entry = self.entries.get_mut(&number);
+        let waited = entry.is_some_and(|e| std::mem::take(&mut e.waits_for_room));
+        if waited {
+            self.queue(number);
+        }
+        waited
+    }
+
+    /// The streams to read now, which are taken for read.
+    pub(super) fn next_read(&mut self) -> Vec<Wanted> {
+        let mut read: Vec<Wanted> = Vec::new();
+        while read.len() < STREAMS_A_READ {
+            let Some(number) = self.changed.pop_front() else { break };
+            let Some(entry) = self.entries.get_mut(&number) else { continue };
+            entry.queued = false;
+            if entry.sink.is_closed() {
+                self.leave(number);
+                continue;
+            }
+            // Room for one batch and one notice.
+            entry.waits_for_room = entry.sink.capacity() < 2;
+            if entry.waits_for_room || entry.broken {
+                continue;
+            }
+            let (run, key, after) = (entry.run.clone(), entry.key.clone(), entry.position);
+            // Of two followers of one stream the one further back is read for; both take what is theirs.
+            match read.iter_mut().find(|wanted| wanted.key == key) {
+                Some(wanted) => wanted.after = wanted.after.min(after),
+                None => read.push(Wanted { run, key, after }),
+            }
+        }
+        read
+    }
+
+    /// Events that were read from a stream behind some position; what is behind a follower's own is for it.
+    /// `full` says that there may be more.
+    pub(super) fn read(&mut self, name: &str, events: Vec<StoredEvent>, full: bool) {
+        self.hand_to(name, events, |entry, events| {
+            Some(events.partition_point(|e| e.id <= entry.position))
+        });
+        if full {
+            self.stream_changed(name.as_bytes());
+        }
+    }
+
+    /// Whether events of this stream that directly follow `previous` have a follower here that stands right
+    /// there.
+    pub(super) fn awaits(&self, name: &str, previous: EventId) -> bool {
+        let numbers = self.by_name.get(name).into_iter().flatten();
+        numbers.filter_map(|n| self.entries.get(n)).any(|e| e.takes_behind(previous))
+    }
+
+    /// Events that were just stored directly behind `previous`: whoever stands right there need not read
+    /// them.
+    pub(super) fn stored(&mut self, name: &str, previous: EventId, events: Vec<StoredEvent>) {
+        self.hand_to(name, events, |entry, _| entry.takes_behind(previous).then_some(0));
+    }
+
+    /// Hands events to the followers of a stream, each from the index on that `from` says.
+    fn hand_to(
+        &mut self,
+        name: &str,
+        mut events: Vec<StoredEvent>,
+        from: impl Fn(&Entry, &[StoredEvent]) -> Option<usize>,
+    ) {
+        let numbers = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        for (place, number) in numbers.iter().enumerate() {
+            let Some(entry) = self.entries.get_mut(number) else { continue };
+            let Some(start) = from(entry, &events).filter(|start| *start < events.len()) else {
+                continue;
+            };
+            // There is hardly ever more than one, who gets them as they are.
+            if place + 1 == numbers.len() {
+                events.drain(..start);
+                entry.hand_over(std::mem::take(&mut events));
+            } else {
+                entry.hand_over(events[start..].to_vec());
+            }
+        }
+    }
+
+    /// What everybody follows and how far they are, to be compared with the streams' heads. What was found
+    /// broken is to be read again.
+    pub(super) fn positions(&mut self) -> Vec<(u64, Wanted)> {
+        let mut broken = Vec::new();
+        for (number, entry) in &mut self.entries {
+            if std::mem::take(&mut entry.broken) {
+                broken.push(*number);
+            }
+        }
+        broken.into_iter().for_each(|number| self.queue(number));
+        let wanted =
+            |e: &Entry| Wanted { run: e.run.clone(), key: e.key.clone(), after: e.position };
+        self.entries.iter().map(|(number, e)| (*number, wanted(e))).collect()
+    }
+
+    /// The last id ever given of the stream that a follower stood in at `seen`; it may have moved on.
+    pub(super) fn head(&mut self, number: u64, seen: EventId, head: EventId) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        if entry.position != seen || head == seen {
+            return;
+        }
+        if head < seen {
+            if entry.sink.try_send(TailItem::Reset).is_err() {
+                return;
+            }
+            entry.position = EventId::START;
+        }
+        self.queue(number);
+    }
+
+    /// The run has this stream now. If it is another one, it is followed from its beginning: the position
+    /// was one in the stream before.
+    pub(super) fn follows(&mut self, number: u64, key: StreamKey) {
+        let Some(entry) = self.entries.get_mut(&number).filter(|e| e.key != key) else { return };
+        let begun = entry.position != EventId::START;
+        if begun && entry.sink.try_send(TailItem::Reset).is_err() {
+            return;
+        }
+        entry.position = EventId::START;
+        let name = key.name.clone();
+        let before = std::mem::replace(&mut entry.key, key);
+        self.unname(&before.name, number);
+        self.by_name.entry(name).or_default().push(number);
+        self.queue(number);
+    }
+
+    /// Something else than a stream is kept under this key.
+    pub(super) fn is_broken(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.broken = true;
+        }
+    }
+
+    fn queue(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number)
+            && !std::mem::replace(&mut entry.queued, true)
+        {
+            self.changed.push_back(number);
+        }
+    }
+
+    fn unname(&mut self, name: &str, number: u64) {
+        if let Some(numbers) = self.by_name.get_mut(name) {
+            numbers.retain(|n| *n != number);
+            if numbers.is_empty() {
+                self.by_name.remove(name);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn takes_behind(&self, previous: EventId) -> bool {
+        self.position == previous && self.sink.capacity() >= 2
+    }
+
+    fn hand_over(&mut self, events: Vec<StoredEvent>) {
+        let Some(last) = events.last().map(|e| e.id) else { return };
+        match self.sink.try_send(TailItem::Events(events)) {
+            Ok(()) => self.position = last,
+            Err(_) => self.waits_for_room = true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::decode_entry;
+    use proptest::prelude::*;
+
+    fn run() -> RunId {
+        RunId::parse("7").unwrap()
+    }
+
+    fn key() -> StreamKey {
+        StreamKey { name: "run:7:events".to_owned(), is_jobs: false }
+    }
+
+    fn at(n: u64) -> EventId {
+        if n == 0 { EventId::START } else { EventId::new(n, 0) }
+    }
+
+    fn events(range: std::ops::RangeInclusive<u64>) -> Vec<StoredEvent> {
+        range.map(|n| decode_entry(&run(), at(n), [])).collect()
+    }
+
+    fn taken(inbox: &mut mpsc::Receiver<TailItem>) -> Vec<u64> {
+        let mut ids = Vec::new();
+        while let Ok(TailItem::Events(events)) = inbox.try_recv() {
+            ids.extend(events.iter().map(|e| e.id.ms));
+        }
+        ids
+    }
+
+    #[test]
+    fn what_was_stored_behind_the_position_is_not_read_again() {
+        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
+        roster.join(run(), key(), at(0), sink);
+        assert_eq!(roster.next_read(), [Wanted { run: run(), key: key(), after: at(0) }]);
+        roster.stored("run:7:events", at(0), events(1..=2));
+        // The read that was under way.
+        roster.read("run:7:events", events(1..=3), false);
+        // Another program has written the fourth one.
+        roster.stored("run:7:events", at(4), events(5..=5));
+        assert_eq!(taken(&mut inbox), [1, 2, 3]);
+        assert!(roster.next_read().is_empty());
+        roster.stream_changed(b"run:7:events");
+        assert_eq!(roster.next_read()[0].after, at(3));
+        roster.read("run:7:events", events(4..=5), true);
+        assert_eq!((taken(&mut inbox), roster.next_read().len()), (vec![4, 5], 1));
+    }
+
+    #[test]
+    fn a_follower_without_room_is_read_for_when_it_has_some() {
+        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(2));
+        let number = roster.join(run(), key(), at(0), sink);
+        roster.stored("run:7:events", at(0), events(1..=1));
+        assert!(!roster.awaits("run:7:events", at(1)));
+        assert!(roster.next_read().is_empty());
+        assert_eq!(taken(&mut inbox), [1]);
+        assert!(roster.has_room(number) && !roster.has_room(number));
+        assert_eq!(roster.next_read().len(), 1);
+    }
+
+    #[test]
+    fn a_head_before_the_position_resets_and_one_behind_it_is_read() {
+        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
+        let number = roster.join(run(), key(), at(5), sink);
+        roster.next_read();
+        roster.head(number, at(5), at(5));
+        assert!(roster.next_read().is_empty());
+        roster.head(number, at(5), at(6));
+        assert_eq!(roster.next_read()[0].after, at(5));
+        roster.head(number, at(4), at(3));
+        assert!(inbox.try_recv().is_err());
+        roster.head(number, at(5), at(3));
+        assert!(matches!(inbox.try_recv(), Ok(TailItem::Reset)));
+        assert_eq!(roster.next_read()[0].after, at(0));
+    }
+
+    /// What happens to a stream and its reader, in any order.
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// The hub appends, and hears of it now or later.
+        Append(u8),
+        /// Another program appends.
+        Foreign(u8),
+        /// The oldest answer to an append arrives.
+        Answer,
+        /// The server's word that the stream has changed arrives.
+        Notice,
+        /// A read is sent.
+        Send,
+        /// The answer to it arrives.
+        Reply,
+        /// The follower takes what there is.
+        Take,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1_u8..4).prop_map(Step::Append),
+            (1_u8..4).prop_map(Step::Foreign),
+            Just(Step::Answer),
+            Just(Step::Notice),
+            Just(Step::Send),
+            Just(Step::Reply),
+            Just(Step::Take),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_crosses_all_events_come_once_and_in_order(
+            steps in proptest::collection::vec(step(), 0..60)
+        ) {
+            let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(3));
+            let number = roster.join(run(), key(), at(0), sink);
+            let (mut log, mut got) = (0_u64, Vec::new());
+            let mut answers = VecDeque::new();
+            // Read by the server at that length; the answer is on its way.
+            let mut reading: Option<(EventId, u64)> = None;
+            let (mut registered, mut notice) = (false, false);
+            let last = [Step::Answer, Step::Notice, Step::Reply, Step::Take, Step::Send, Step::Reply, Step::Take];
+            let settle = std::iter::repeat_n(last, 60).flatten();
+            for step in steps.into_iter().chain(settle) {
+                match step {
+                    Step::Append(n) | Step::Foreign(n) => {
+                        let before = log;
+                        log += u64::from(n);
+                        // The server tells once of a stream that was read.
+                        notice |= std::mem::take(&mut registered);
+                        if matches!(step, Step::Append(_)) {
+                            answers.push_back((before, log));
+                        }
+                    }
+                    Step::Answer => if let Some((before, last)) = answers.pop_front() {
+                        roster.stored("run:7:events", at(before), events(before + 1..=last));
+                    },
+                    Step::Notice => if std::mem::take(&mut notice) {
+                        roster.stream_changed(b"run:7:events");
+                    },
+                    Step::Send => if reading.is_none()
+                        && let Some(wanted) = roster.next_read().pop()
+                    {
+                        registered = true;
+                        reading = Some((wanted.after, log));
+                    },
+                    Step::Reply => if let Some((after, length)) = reading.take() {
+                        let until = length.min(after.ms + 4);
+                        roster.read("run:7:events", events(after.ms + 1..=until), until < length);
+                    },
+                    Step::Take => {
+                        got.extend(taken(&mut inbox));
+                        roster.has_room(number);
+                    }
+                }
+            }
+            prop_assert_eq!(got, (1..=log).collect::<Vec<_>>());
+        }
+    }
+}
