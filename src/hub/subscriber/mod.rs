@@ -8,6 +8,7 @@
 mod control;
 mod live;
 mod many;
+pub(super) mod measured;
 mod opening;
 mod outbox;
 mod seam;
