@@ -9,6 +9,8 @@
 mod arbiters;
 pub mod jobs;
 mod local;
+#[doc(hidden)]
+pub mod measured;
 pub mod mode;
 mod obituary;
 mod pages;

@@ -1,12 +1,14 @@
 //! The SubscriberActor: one reader's way through a run, from its cursor to the live feed.
 //!
-//! It reads the store until it has caught up, then takes the batches its RunActor shares; where exactly
-//! one goes over into the other is decided in [`seam`]. What it has for its reader goes into a bounded
-//! [`outbox`]. A reader that is slow falls behind and is served from the store again; one that takes
+//! It reads the store until it has caught up, then takes the batches its RunActor shares ([`live`]); where
+//! exactly one goes over into the other is decided in [`seam`]. What it has for its reader goes into a
+//! bounded [`outbox`]. A reader that is slow falls behind and is served from the store again; one that takes
 //! nothing for long is cut.
 
 mod control;
+mod live;
 mod many;
+pub(super) mod measured;
 mod opening;
 mod outbox;
 mod seam;
@@ -27,8 +29,9 @@ use crate::event::{EncodedBatch, EventId, RunId, Timestamp, delta};
 use crate::store::RangeRequest;
 use crate::telemetry::metrics;
 use actix::prelude::*;
+use live::AfterBatch;
 use opening::Opening;
-use seam::{AfterPage, OnBatch, Seam};
+use seam::{AfterPage, Seam};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -202,7 +205,7 @@ impl SubscriberActor {
     }
 
     fn deliver_page(&mut self, page: &ReadPage, ctx: &mut Context<Self>) {
-        self.deliver(&page.batch);
+        live::deliver(&mut self.seam, &self.outbox, &page.batch);
         match self.seam.after_page(page.first.is_none(), page.more, self.outbox.is_full()) {
             AfterPage::Read => self.read(ctx),
             AfterPage::WaitForRoom => self.wait_for_room(ctx),
@@ -215,11 +218,6 @@ impl SubscriberActor {
             // It was emptied in this very moment.
             ctx.notify(Room);
         }
-    }
-
-    fn deliver(&mut self, batch: &EncodedBatch) {
-        self.outbox.push_batch(batch, self.seam.cursor());
-        self.seam.delivered(batch.last);
     }
 
     /// At the head of the run: over, if the run is.
@@ -299,26 +297,20 @@ impl Handler<FromRun> for SubscriberActor {
 
     fn handle(&mut self, message: FromRun, ctx: &mut Self::Context) {
         match message {
-            FromRun::Batch { batch, gap } => match self.seam.on_batch(batch.prev, batch.last) {
-                OnBatch::Ignore => {}
-                OnBatch::Read => {
-                    metrics::fell_behind();
-                    self.read(ctx);
-                }
-                OnBatch::Deliver => {
-                    if let Some(gap) = gap.filter(|gap| gap.requested == self.seam.cursor()) {
-                        self.outbox.push_control(Control::Gap(gap));
+            FromRun::Batch { batch, gap } => {
+                match live::hear(&mut self.seam, &self.outbox, &batch, gap) {
+                    AfterBatch::Nothing => {}
+                    AfterBatch::Read => {
+                        metrics::fell_behind();
+                        self.read(ctx);
                     }
-                    self.deliver(&batch);
-                    if self.seam.is_at_head() {
-                        self.end_if_over(ctx);
-                    }
-                    if self.outbox.is_full() && self.seam.fall_behind() {
+                    AfterBatch::WaitForRoom => {
                         metrics::fell_behind();
                         self.wait_for_room(ctx);
                     }
+                    AfterBatch::End => self.close(CloseReason::RunFinished, ctx),
                 }
-            },
+            }
             FromRun::Reached(position) => {
                 if self.seam.on_reached(position) {
                     self.read(ctx);

@@ -9,6 +9,7 @@
 
 mod backlog;
 mod drain;
+pub(super) mod measured;
 mod queue;
 mod readback;
 
