@@ -14,7 +14,7 @@ pub fn measure(setup: &Setup, subscribers: usize) -> Result<Measured, String> {
     let empty = setup.processes.memory();
     let following = Subscribers::connect(Follow::new(&setup.target, &runs, subscribers))?;
     let connecting = following.connecting.as_secs_f64();
-    settle();
+    settle(setup);
     let cpu = setup.processes.cpu();
     std::thread::sleep(Duration::from_secs(2));
     let idle = setup.processes.cpu().since(cpu);

@@ -6,7 +6,7 @@ use crate::publishers::{Load, Pace, Sent};
 use crate::setup::Setup;
 use crate::subscribers::{Follow, Subscribers};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub struct Live {
     pub subscribers: usize,
@@ -20,7 +20,7 @@ pub struct Live {
 pub fn measure(setup: &Setup, live: &Live) -> Result<Measured, String> {
     let runs = Setup::runs(live.runs);
     let subscribers = Subscribers::connect(Follow::new(&setup.target, &runs, live.subscribers))?;
-    settle();
+    settle(setup);
     let load = Load {
         target: setup.target.clone(),
         runs,
@@ -36,9 +36,20 @@ pub fn measure(setup: &Setup, live: &Live) -> Result<Measured, String> {
     Ok(measured)
 }
 
-/// Lets those who are connected be set up at the other end too.
-pub fn settle() {
-    std::thread::sleep(Duration::from_millis(500));
+/// Waits until the target is done with what came before: who is connected may not be set up there yet, and their
+/// first events would tell of that. How long it took; where the processes are not known, a moment has to do.
+pub fn settle(setup: &Setup) -> Duration {
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_millis(300));
+    loop {
+        let before = setup.processes.cpu();
+        std::thread::sleep(Duration::from_millis(200));
+        let used = setup.processes.cpu().since(before);
+        let is_calm = used.server + used.redis < 0.025;
+        if is_calm || began.elapsed() > Duration::from_secs(20) {
+            return began.elapsed();
+        }
+    }
 }
 
 pub struct Done {
@@ -68,7 +79,7 @@ pub fn publish(setup: &Setup, subscribers: Subscribers, load: &Load) -> Result<D
 /// CPU seconds a million deliveries, of what is known.
 pub fn add_cpu(measured: &mut Measured, setup: &Setup, cpu: Cpu, deliveries: u64) {
     let per_million = |secs: f64| secs * 1e6 / deliveries.max(1) as f64;
-    if setup.processes.are_known() {
+    if setup.processes.has_server() {
         measured.add("server_cpu_s_per_m", per_million(cpu.server));
     }
     if setup.processes.has_redis() {

@@ -43,7 +43,7 @@ fn with(setup: &Setup, runs: usize, secs: f64) -> Result<Measured, String> {
     let subscribers = runs.len().div_ceil(runs_each);
     let follow = Follow { runs_each, ..Follow::new(&target, &runs, subscribers) };
     let following = Subscribers::connect(follow)?;
-    settle();
+    let settled = settle(setup);
     let connections = Commands::of(redis)?.connections()?;
     let pace = Pace::Rate(1000.0);
     let load = Load { target, runs, connections: 4, batch: 1, pace, secs, each: None };
@@ -51,6 +51,7 @@ fn with(setup: &Setup, runs: usize, secs: f64) -> Result<Measured, String> {
     let mut measured = done.measured;
     let events = done.sent.events.max(1) as f64;
     measured.add("server_mb", setup.processes.memory() / 1024.0);
+    measured.add("settled_after_s", settled.as_secs_f64());
     measured.add("runs_a_stream", runs_each as f64);
     measured.add("redis_connections", connections);
     measured.add("redis_cpu_us_per_event", done.cpu.redis * 1e6 / events);

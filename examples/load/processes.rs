@@ -38,12 +38,16 @@ impl Processes {
         pids.iter().map(|pid| memory(*pid)).sum()
     }
 
+    pub fn has_server(&self) -> bool {
+        !self.server.is_empty()
+    }
+
     pub fn has_redis(&self) -> bool {
         !self.redis.is_empty()
     }
 
     pub fn are_known(&self) -> bool {
-        !self.server.is_empty() || !self.redis.is_empty()
+        self.has_server() || self.has_redis()
     }
 }
 

@@ -62,7 +62,7 @@ pub fn fill(setup: &Setup, events: u32) -> Result<Arc<[String]>, String> {
         each: Some(events),
     };
     let sent = load.publish(&Counters::default(), 0)?;
-    settle();
+    settle(setup);
     if sent.events == u64::from(events) {
         return Ok(runs);
     }

@@ -11,7 +11,7 @@ pub fn measure(setup: &Setup) -> Result<Measured, String> {
     let mut commands = Commands::of(setup.redis.ok_or("this hub has no Redis")?)?;
     let runs = Setup::runs(1);
     let following = Subscribers::connect(Follow::new(&setup.target, &runs, 1))?;
-    settle();
+    settle(setup);
     let before = commands.counts()?;
     let load = Load {
         target: setup.target.clone(),
