@@ -5,8 +5,8 @@ use crate::event::{EncodedBatch, EventId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-const MAX_BATCHES: usize = 64;
-const MAX_BYTES: usize = 256 << 10;
+const MAX_BATCHES: usize = 16;
+const MAX_BYTES: usize = 64 << 10;
 
 /// Consecutive batches, oldest first.
 #[derive(Default)]
