@@ -1,5 +1,6 @@
 //! The position of an event in its run: a Redis stream id, `<ms>-<n>`, which is also the resume cursor.
 
+use super::json_text::push_number;
 use std::fmt;
 
 /// A Redis stream id. Ordered as Redis orders them: by milliseconds, then by counter.
@@ -31,6 +32,13 @@ impl EventId {
     pub fn parse(text: &str) -> Result<Self, InvalidEventId> {
         let (ms, n) = text.split_once('-').ok_or(InvalidEventId)?;
         Ok(Self { ms: number(ms)?, n: number(n)? })
+    }
+
+    /// Appends the id as text.
+    pub fn push_to(self, out: &mut Vec<u8>) {
+        push_number(out, self.ms);
+        out.push(b'-');
+        push_number(out, self.n);
     }
 
     /// The least id greater than this one; the greatest id is its own successor.

@@ -10,7 +10,6 @@ use super::{
     EventId, EventType, Filter, Lifecycle, LifecycleRules, Sequence, Source, StoredEvent, Upcasters,
 };
 use bytes::Bytes;
-use std::io::Write;
 use std::ops::Range;
 
 /// How a reader wants its SSE frames.
@@ -125,6 +124,10 @@ impl EncodedBatch {
         framing: Framing,
         mut push: impl FnMut(Bytes),
     ) {
+        let events = self.after(position);
+        if let (Framing::Typed, true, Some(first)) = (framing, filter.wants_all(), events.first()) {
+            return push(self.bytes.slice(first.frame.start..));
+        }
         let mut span: Range<usize> = 0..0;
         let mut add = |part: Range<usize>| {
             if part.start == span.end {
@@ -136,7 +139,7 @@ impl EncodedBatch {
                 span = part;
             }
         };
-        for event in self.after(position) {
+        for event in events {
             if !event.is_wanted(filter) {
                 continue;
             }
@@ -167,8 +170,9 @@ fn push_frame(
     rules: &ReadRules,
 ) -> EncodedEvent {
     let start = out.len();
-    // Writing to a Vec cannot fail.
-    let _ = writeln!(out, "id: {}", stored.id);
+    out.extend_from_slice(b"id: ");
+    stored.id.push_to(out);
+    out.push(b'\n');
     let type_start = out.len();
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(stored.event.kind.as_str().as_bytes());
@@ -180,7 +184,9 @@ fn push_frame(
     if folded > 1 {
         // Within the object's last brace.
         out.pop();
-        let _ = write!(out, r#","folded":{folded}}}"#);
+        out.extend_from_slice(br#","folded":"#);
+        push_number(out, folded.into());
+        out.push(b'}');
     }
     let json = json_start..out.len();
     out.extend_from_slice(b"\n\n");
@@ -201,11 +207,13 @@ fn push_frame(
 pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent, upcasters: &Upcasters) {
     let event = &stored.event;
     let read = upcasters.read(event);
-    let _ = write!(
-        out,
-        r#"{{"id":"{}","run_id":"{}","timestamp":"{}","sequence":"#,
-        stored.id, event.run_id, event.timestamp
-    );
+    out.extend_from_slice(br#"{"id":""#);
+    stored.id.push_to(out);
+    out.extend_from_slice(br#"","run_id":""#);
+    out.extend_from_slice(event.run_id.as_str().as_bytes());
+    out.extend_from_slice(br#"","timestamp":""#);
+    event.timestamp.push_to(out);
+    out.extend_from_slice(br#"","sequence":"#);
     match stored.sequence {
         Some(Sequence(number)) => push_number(out, number),
         None => out.extend_from_slice(b"null"),
@@ -215,12 +223,15 @@ pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent, upcasters: &Upcasters)
         Some(source) => source.push_json(out),
         None => out.extend_from_slice(b"null"),
     }
-    let (category, action) = (event.kind.category(), event.kind.action());
-    let _ = write!(out, r#","event":{{"category":"{category}","action":"{action}"}},"data":"#);
+    out.extend_from_slice(br#","event":{"category":""#);
+    out.extend_from_slice(event.kind.category().as_bytes());
+    out.extend_from_slice(br#"","action":""#);
+    out.extend_from_slice(event.kind.action().as_bytes());
+    out.extend_from_slice(br#""},"data":"#);
     push_one_line(out, &read.data);
     let mut text = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
-            let _ = write!(out, r#","{name}":"#);
+            push_name(out, name);
             push_string(out, value);
         }
     };
@@ -234,15 +245,22 @@ pub fn push_json(out: &mut Vec<u8>, stored: &StoredEvent, upcasters: &Upcasters)
         text("priority", extras.priority.map(super::Priority::as_str));
         for (name, json) in [("tags", &extras.tags), ("metadata", &extras.metadata)] {
             if let Some(json) = json {
-                let _ = write!(out, r#","{name}":"#);
+                push_name(out, name);
                 push_one_line(out, json);
             }
         }
     }
     if let Some(version) = read.version {
-        let _ = write!(out, r#","version":{version}"#);
+        push_name(out, "version");
+        push_number(out, version.get().into());
     }
     out.push(b'}');
+}
+
+fn push_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! events a reader asked for ([`filter`]), and what the known types say ([`typed`], [`upcast`]). Nothing
 //! here does input or output but for the log, and nothing here knows of actors, HTTP or a particular store.
 
+mod borrowed;
 pub mod build;
 pub mod delta;
 pub mod digest;

@@ -1,5 +1,6 @@
 //! From a publisher's JSON to an event: one object, checked whole.
 
+use super::borrowed::Text;
 use super::json_text::{self, UnfitJson};
 use super::typed::DoesNotFit;
 use super::{
@@ -90,16 +91,22 @@ struct Wire<'a> {
     _id: Option<IgnoredAny>,
     #[serde(rename = "sequence")]
     _sequence: Option<IgnoredAny>,
-    run_id: Option<String>,
-    timestamp: Option<String>,
+    #[serde(borrow)]
+    run_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    timestamp: Option<Text<'a>>,
     #[serde(borrow)]
     source: Option<&'a RawValue>,
-    event: Option<WireType>,
-    r#type: Option<String>,
-    event_type: Option<String>,
+    #[serde(borrow)]
+    event: Option<WireType<'a>>,
+    #[serde(borrow)]
+    r#type: Option<Text<'a>>,
+    #[serde(borrow)]
+    event_type: Option<Text<'a>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-    event_id: Option<String>,
+    #[serde(borrow)]
+    event_id: Option<Text<'a>>,
     correlation_id: Option<Box<str>>,
     trace_id: Option<Box<str>>,
     session_id: Option<Box<str>>,
@@ -116,9 +123,11 @@ struct Wire<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireType {
-    category: String,
-    action: String,
+struct WireType<'a> {
+    #[serde(borrow)]
+    category: Text<'a>,
+    #[serde(borrow)]
+    action: Text<'a>,
 }
 
 /// Parses one event object published to `run`. An absent timestamp becomes `now`.

@@ -3,6 +3,7 @@
 //! The four keys that have a field of their own in a stream entry are kept apart; a source that has other
 //! keys as well is kept as its JSON too, which is then what readers see.
 
+use super::borrowed::Text;
 use super::json_text::{push_one_line, push_string};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
@@ -58,8 +59,10 @@ impl Source {
         for (key, value) in self.known() {
             if let Some(value) = value {
                 out.push(separator);
-                push_string(out, key);
-                out.push(b':');
+                // The keys need no escapes.
+                out.push(b'"');
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(b"\":");
                 push_string(out, value);
                 separator = b',';
             }
@@ -95,9 +98,9 @@ impl<'de> Visitor<'de> for KnownVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Known, A::Error> {
         let mut known = Known { source: Source::default(), others: false };
         let mut seen = [false; 4];
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(key) = map.next_key::<Text<'_>>()? {
             let source = &mut known.source;
-            let (slot, seen) = match key.as_str() {
+            let (slot, seen) = match &*key {
                 "agent_id" => (&mut source.agent_id, &mut seen[0]),
                 "agent_type" => (&mut source.agent_type, &mut seen[1]),
                 "agent_name" => (&mut source.agent_name, &mut seen[2]),
@@ -114,7 +117,7 @@ impl<'de> Visitor<'de> for KnownVisitor {
                 }
             };
             if std::mem::replace(seen, true) {
-                return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
+                return Err(A::Error::custom(format_args!("duplicate field `{}`", &*key)));
             }
             *slot = map.next_value::<Option<Box<str>>>()?.filter(|text| !text.is_empty());
         }

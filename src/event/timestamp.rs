@@ -1,5 +1,6 @@
 //! When an event happened: RFC 3339 in UTC with milliseconds.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,11 +47,44 @@ impl Timestamp {
     }
 }
 
+/// The length of a second's text, `2025-01-01T12:00:00`.
+const SECOND: usize = 19;
+
+thread_local! {
+    /// The second that was written last, and its text: events that are written together are of a few.
+    static WRITTEN: Cell<(i64, [u8; SECOND])> = const { Cell::new((0, *b"1970-01-01T00:00:00")) };
+}
+
+impl Timestamp {
+    /// The text: `2025-01-01T12:00:00.001Z`.
+    fn text(self) -> [u8; SECOND + 5] {
+        let ms = self.0.clamp(*RANGE_MS.start(), *RANGE_MS.end());
+        let (second, left) = (ms.div_euclid(1000), ms.rem_euclid(1000));
+        let (mut written, mut text) = WRITTEN.get();
+        if written != second {
+            let time = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            // The range is what four digits of years can write.
+            text.copy_from_slice(&time.to_string().as_bytes()[..SECOND]);
+            written = second;
+            WRITTEN.set((written, text));
+        }
+        let mut whole = *b"0000-00-00T00:00:00.000Z";
+        whole[..SECOND].copy_from_slice(&text);
+        for (place, unit) in [(20, 100), (21, 10), (22, 1)] {
+            whole[place] += u8::try_from(left / unit % 10).unwrap_or(0);
+        }
+        whole
+    }
+
+    /// Appends the text.
+    pub fn push_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.text());
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.clamp(*RANGE_MS.start(), *RANGE_MS.end());
-        let time = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        write!(f, "{time:.3}")
+        f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
