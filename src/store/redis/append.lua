@@ -4,8 +4,8 @@
 -- refused no more (1 or 0), and the number of events; of each event, unless they are plain: whether its
 -- publisher chose the event_id (1 or 0), event_id, digest, the status it gives or ''; of all events: number of
 -- entry arguments, then these: the timestamp first, then names and values.
--- Answers the last id before, 0-0 for none; then of each publish {0, id, sequence, duplicate, ...}, {1, index}
--- or {2}.
+-- Answers the last id before, 0-0 for none; then of each publish {0, id, sequence, duplicate, ...}, {1, index},
+-- {2}, or, of events that are all new, {3, the first one's sequence, their ids with spaces between}.
 
 local writer, plain, publishes = ARGV[at], ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
 at = at + 3

@@ -10,25 +10,25 @@ if ARGV[3] == '1' then
     local sequence, applied = tonumber(f[1]), tonumber(f[5]) or 0
     local answer, at, id, number = { last }, 5, nil, nil
     for p = 1, tonumber(ARGV[4]) do
-      local outcome = { 2 }
+      local ids, outcome = {}, { 2 }
       if tonumber(ARGV[at]) > applied then
-        number, outcome[1] = ARGV[at], 0
+        number, outcome = ARGV[at], { 3, string.format('%d', sequence + 1) }
         applied = tonumber(number)
       end
       local count = tonumber(ARGV[at + 2])
       at = at + 3
       for i = 1, count do
         local first, last = at + 1, at + tonumber(ARGV[at])
-        if outcome[1] == 0 then
+        if outcome[1] == 3 then
           sequence = sequence + 1
-          local written = string.format('%d', sequence)
           id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', max_events, '*', 'timestamp', ARGV[first],
-            'sequence', written, unpack(ARGV, first + 1, last))
-          local place = i * 3
-          outcome[place - 1], outcome[place], outcome[place + 1] = id, written, '0'
+            'sequence', string.format('%d', sequence), unpack(ARGV, first + 1, last))
+          ids[i] = id
         end
         at = last + 1
       end
+      -- One text for all: every item of an answer is work for both sides.
+      outcome[3] = outcome[2] and table.concat(ids, ' ')
       answer[p + 1] = outcome
     end
     if id then

@@ -32,7 +32,7 @@ use futures::future::BoxFuture;
 use keys::{Keys, RUNS, StreamKey};
 use link::{Link, Making, Use, checked, odd};
 use links::Links;
-use reader::Readers;
+use reader::{Appending, Readers};
 use redis::{Cmd, Pipeline};
 use reply::Appended;
 use scripts::Scripts;
@@ -153,10 +153,9 @@ impl RedisStore {
         call
     }
 
-    fn append_call(&self, append: &RunAppend) -> Cmd {
-        let (rules, keys) = (&self.inner.rules, self.inner.keys);
-        let (own, index) = (keys.stream(&append.run), [keys.index(&append.run)]);
-        let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, &own, &index);
+    fn append_call(&self, append: &RunAppend, stream: &StreamKey) -> Cmd {
+        let (rules, index) = (&self.inner.rules, [self.inner.keys.index(&append.run)]);
+        let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, stream, &index);
         let status =
             |new: &NewEvent| rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
         let is_plain = |new: &NewEvent| !new.key_is_given && status(new).is_none();
@@ -201,39 +200,21 @@ impl RedisStore {
         &self,
         appends: &[RunAppend],
     ) -> Vec<Result<Vec<PublishOutcome>, StoreError>> {
-        let calls = appends.iter().map(|append| self.append_call(append)).collect();
+        let streams = appends.iter().map(|append| self.inner.keys.stream(&append.run));
+        let streams: Vec<StreamKey> = streams.collect();
+        let calls = appends.iter().zip(&streams);
+        let calls = calls.map(|(append, stream)| self.append_call(append, stream)).collect();
+        let names = streams.into_iter().map(|stream| stream.name).collect();
+        let appending = self.inner.readers.appending(names);
         match self.inner.appends.here().scripts(&self.inner.scripts.append, calls).await {
             Ok(replies) => {
-                let replies = appends.iter().zip(replies);
-                replies.map(|(append, reply)| self.appended(append, reply?)).collect()
+                let replies = appends.iter().zip(replies).enumerate();
+                replies
+                    .map(|(i, (append, reply))| appended(append, &appending, i, reply?))
+                    .collect()
             }
             Err(e) => vec![Err(e); appends.len()],
         }
-    }
-
-    /// Hands what was stored to whoever follows the run, and says what became of each publish.
-    fn appended(
-        &self,
-        append: &RunAppend,
-        reply: redis::Value,
-    ) -> Result<Vec<PublishOutcome>, StoreError> {
-        let Appended { previous, outcomes } = reply::appended(reply)?;
-        let name = self.inner.keys.stream(&append.run).name;
-        self.inner.readers.stored(&name, previous, || {
-            let publishes = append.publishes.iter().zip(&outcomes);
-            let placed = publishes.flat_map(|(publish, outcome)| match outcome {
-                PublishOutcome::Stored(placed) => publish.events.iter().zip(placed.as_slice()),
-                _ => [].iter().zip(&[]),
-            });
-            let new = placed.filter(|(_, placed)| !placed.duplicate);
-            new.map(|(new, placed)| StoredEvent {
-                id: placed.id,
-                sequence: Some(placed.sequence),
-                event: new.event.clone(),
-            })
-            .collect()
-        });
-        Ok(outcomes)
     }
 
     async fn read(&self, run: &RunId, request: RangeRequest) -> Result<Page, StoreError> {
@@ -436,6 +417,31 @@ impl RedisStore {
         // Readers have a connection of their own, which may be dead while this one is well.
         self.inner.reads.revive().await
     }
+}
+
+/// Hands what was stored to whoever follows the run, and says what became of each publish.
+fn appended(
+    append: &RunAppend,
+    appending: &Appending,
+    index: usize,
+    reply: redis::Value,
+) -> Result<Vec<PublishOutcome>, StoreError> {
+    let Appended { previous, outcomes } = reply::appended(reply)?;
+    appending.stored(index, previous, || {
+        let publishes = append.publishes.iter().zip(&outcomes);
+        let placed = publishes.flat_map(|(publish, outcome)| match outcome {
+            PublishOutcome::Stored(placed) => publish.events.iter().zip(placed.as_slice()),
+            _ => [].iter().zip(&[]),
+        });
+        let new = placed.filter(|(_, placed)| !placed.duplicate);
+        new.map(|(new, placed)| StoredEvent {
+            id: placed.id,
+            sequence: Some(placed.sequence),
+            event: new.event.clone(),
+        })
+        .collect()
+    });
+    Ok(outcomes)
 }
 
 impl Drop for Inner {

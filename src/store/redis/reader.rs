@@ -94,23 +94,17 @@ impl Readers {
         }))
     }
 
-    /// Events that were just stored directly behind `previous`, made only if a follower on this thread stands
-    /// there. One that does not reads them.
-    pub(super) fn stored(
-        &self,
-        name: &str,
-        previous: EventId,
-        events: impl FnOnce() -> Vec<StoredEvent>,
-    ) {
-        let reader = {
-            let readers = self.readers.lock();
-            readers.get(&std::thread::current().id()).map(|(reader, _)| Arc::clone(reader))
-        };
-        let Some(reader) = reader else { return };
-        let mut roster = reader.roster.lock();
-        if roster.awaits(name, previous) {
-            roster.stored(name, previous, events());
+    /// Says that this thread is about to append to these streams, until what this answers is dropped.
+    pub(super) fn appending(&self, names: Vec<String>) -> Appending {
+        let readers = self.readers.lock();
+        let reader =
+            readers.get(&std::thread::current().id()).map(|(reader, _)| Arc::clone(reader));
+        drop(readers);
+        if let Some(reader) = &reader {
+            let mut roster = reader.roster.lock();
+            names.iter().for_each(|name| roster.append_begins(name));
         }
+        Appending { reader, names }
     }
 
     /// This thread's reader: a new one if it has none, or another's if there are as many as may be.
@@ -138,6 +132,44 @@ impl Readers {
 impl Drop for Readers {
     fn drop(&mut self) {
         self.readers.lock().values().for_each(|(_, task)| task.abort());
+    }
+}
+
+/// Appends that are under way.
+pub(super) struct Appending {
+    reader: Option<Arc<Reader>>,
+    names: Vec<String>,
+}
+
+impl Appending {
+    /// Events that were stored in one of the streams, directly behind `previous`; made only if a follower on
+    /// this thread stands there. One that does not reads them.
+    pub(super) fn stored(
+        &self,
+        index: usize,
+        previous: EventId,
+        events: impl FnOnce() -> Vec<StoredEvent>,
+    ) {
+        let (Some(reader), Some(name)) = (&self.reader, self.names.get(index)) else { return };
+        let mut roster = reader.roster.lock();
+        if roster.awaits(name, previous) {
+            roster.stored(name, previous, events(), Instant::now());
+        }
+    }
+}
+
+impl Drop for Appending {
+    fn drop(&mut self) {
+        let Some(reader) = &self.reader else { return };
+        let mut roster = reader.roster.lock();
+        let mut changed = false;
+        for name in &self.names {
+            changed |= roster.append_ended(name);
+        }
+        drop(roster);
+        if changed {
+            reader.work.notify_one();
+        }
     }
 }
 
@@ -247,7 +279,10 @@ impl Reader {
         let mut check_at = Instant::now() + check_every;
         self.roster.lock().all_changed();
         loop {
-            let wanted = self.roster.lock().next_read();
+            let (wanted, rested) = {
+                let mut roster = self.roster.lock();
+                (roster.next_read(Instant::now()), roster.next_rested())
+            };
             if !wanted.is_empty() {
                 self.read(connection, &wanted, tools).await?;
             } else if self.roster.lock().is_empty() {
@@ -255,7 +290,8 @@ impl Reader {
                     return Ok(());
                 }
             } else if told {
-                drop(timeout_at(check_at, self.work.notified()).await);
+                let until = rested.map_or(check_at, |rested| rested.min(check_at));
+                drop(timeout_at(until, self.work.notified()).await);
             } else {
                 drop(timeout(POLL_EVERY, self.work.notified()).await);
                 self.roster.lock().all_changed();

@@ -117,6 +117,15 @@ fn outcome(value: Value) -> Result<PublishOutcome, StoreError> {
                 .ok_or_else(|| odd("expected an index"))
         }
         Some((Value::Int(2), [])) => Ok(PublishOutcome::Already),
+        Some((Value::Int(3), [first, ids])) => {
+            let first = number(first)?.ok_or_else(|| odd("expected a sequence"))?;
+            let ids = text(ids)?.split_ascii_whitespace().map(EventId::parse);
+            let placed = ids.zip(first..).map(|(id, sequence)| {
+                let id = id.map_err(|_| odd("expected a stream id"))?;
+                Ok(Placed { id, sequence: Sequence(sequence), duplicate: false })
+            });
+            placed.collect::<Result<_, _>>().map(PublishOutcome::Stored)
+        }
         _ => Err(odd("expected an outcome")),
     }
 }

@@ -3,12 +3,18 @@
 //!
 //! A position moves only with what was handed over. Whatever comes late, twice or out of turn is told by its
 //! ids: what lies at or before a position is dropped, and what does not follow it directly is read.
+//!
+//! A stream that this process appends to changes by that, and reading it would only show what is known already.
+//! So it is held while an append is under way, and rests for [`REST`] after one: then many such streams are
+//! looked at together, for what others may have written.
 
 use super::keys::StreamKey;
 use crate::event::{EventId, RunId, StoredEvent};
 use crate::store::TailItem;
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Streams asked for in one `XREAD`.
 const STREAMS_A_READ: usize = 64;
@@ -16,6 +22,8 @@ const STREAMS_A_READ: usize = 64;
 pub(super) const COUNT: usize = 128;
 /// Batches that may wait for a follower.
 pub(super) const ROOM: usize = 8;
+/// How long a stream is not read after an append that its follower has got.
+const REST: Duration = Duration::from_millis(5);
 
 /// The runs of a reader.
 #[derive(Default)]
@@ -26,6 +34,8 @@ pub(super) struct Roster {
     by_name: HashMap<String, Vec<u64>>,
     /// Those that may have something to read, the one that waits longest first.
     changed: VecDeque<u64>,
+    /// Those of them that rest, and until when, in that order.
+    resting: VecDeque<(Instant, u64)>,
 }
 
 struct Entry {
@@ -33,8 +43,13 @@ struct Entry {
     key: StreamKey,
     position: EventId,
     sink: mpsc::Sender<TailItem>,
-    /// It stands in `changed`.
+    /// It stands in `changed` or in `resting`.
     queued: bool,
+    /// Appends to it that are under way.
+    appends: u32,
+    /// It has changed during one.
+    changed_meanwhile: bool,
+    rests_until: Option<Instant>,
     /// Not read because its follower has no room.
     waits_for_room: bool,
     /// Not read because something else than a stream is kept under its key.
@@ -66,6 +81,9 @@ impl Roster {
             position: after,
             sink,
             queued: false,
+            appends: 0,
+            changed_meanwhile: false,
+            rests_until: None,
             waits_for_room: false,
             broken: false,
         };
@@ -110,15 +128,31 @@ impl Roster {
         waited
     }
 
+    /// When something that rests is to be read.
+    pub(super) fn next_rested(&self) -> Option<Instant> {
+        self.resting.front().map(|(until, _)| *until)
+    }
+
     /// The streams to read now, which are taken for read.
-    pub(super) fn next_read(&mut self) -> Vec<Wanted> {
+    pub(super) fn next_read(&mut self, now: Instant) -> Vec<Wanted> {
         let mut read: Vec<Wanted> = Vec::new();
+        while let Some((_, number)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
+            self.changed.push_back(number);
+        }
         while read.len() < STREAMS_A_READ {
             let Some(number) = self.changed.pop_front() else { break };
-            let Some(entry) = self.entries.get_mut(&number) else { continue };
-            entry.queued = false;
+            let Some(entry) = self.entries.get_mut(&number).filter(|e| e.queued) else { continue };
             if entry.sink.is_closed() {
                 self.leave(number);
+                continue;
+            }
+            if let Some(until) = entry.rests_until.take_if(|until| *until > now) {
+                self.resting.push_back((until, number));
+                continue;
+            }
+            entry.queued = false;
+            if entry.appends > 0 {
+                entry.changed_meanwhile = true;
                 continue;
             }
             // Room for one batch and one notice.
@@ -147,6 +181,30 @@ impl Roster {
         }
     }
 
+    /// An append to this stream begins.
+    pub(super) fn append_begins(&mut self, name: &str) {
+        for number in self.by_name.get(name).into_iter().flatten() {
+            if let Some(entry) = self.entries.get_mut(number) {
+                entry.appends += 1;
+            }
+        }
+    }
+
+    /// An append to this stream has ended, or nobody waits for its end any more. True if it is to be read.
+    pub(super) fn append_ended(&mut self, name: &str) -> bool {
+        let mut changed = false;
+        for number in self.by_name.get(name).cloned().unwrap_or_default() {
+            let Some(entry) = self.entries.get_mut(&number) else { continue };
+            // It may have come during the append.
+            entry.appends = entry.appends.saturating_sub(1);
+            if entry.appends == 0 && std::mem::take(&mut entry.changed_meanwhile) {
+                self.queue(number);
+                changed = true;
+            }
+        }
+        changed
+    }
+
     /// Whether events of this stream that directly follow `previous` have a follower here that stands right
     /// there.
     pub(super) fn awaits(&self, name: &str, previous: EventId) -> bool {
@@ -156,8 +214,18 @@ impl Roster {
 
     /// Events that were just stored directly behind `previous`: whoever stands right there need not read
     /// them.
-    pub(super) fn stored(&mut self, name: &str, previous: EventId, events: Vec<StoredEvent>) {
-        self.hand_to(name, events, |entry, _| entry.takes_behind(previous).then_some(0));
+    pub(super) fn stored(
+        &mut self,
+        name: &str,
+        previous: EventId,
+        events: Vec<StoredEvent>,
+        now: Instant,
+    ) {
+        self.hand_to(name, events, |entry, _| {
+            let takes = entry.takes_behind(previous);
+            entry.rests_until = takes.then_some(now + REST);
+            takes.then_some(0)
+        });
     }
 
     /// Hands events to the followers of a stream, each from the index on that `from` says.
@@ -165,7 +233,7 @@ impl Roster {
         &mut self,
         name: &str,
         mut events: Vec<StoredEvent>,
-        from: impl Fn(&Entry, &[StoredEvent]) -> Option<usize>,
+        from: impl Fn(&mut Entry, &[StoredEvent]) -> Option<usize>,
     ) {
         let numbers = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
         for (place, number) in numbers.iter().enumerate() {
@@ -290,6 +358,11 @@ mod tests {
         range.map(|n| decode_entry(&run(), at(n), [])).collect()
     }
 
+    /// When nothing rests any more.
+    fn later() -> Instant {
+        Instant::now() + REST
+    }
+
     fn taken(inbox: &mut mpsc::Receiver<TailItem>) -> Vec<u64> {
         let mut ids = Vec::new();
         while let Ok(TailItem::Events(events)) = inbox.try_recv() {
@@ -302,52 +375,73 @@ mod tests {
     fn what_was_stored_behind_the_position_is_not_read_again() {
         let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
         roster.join(run(), key(), at(0), sink);
-        assert_eq!(roster.next_read(), [Wanted { run: run(), key: key(), after: at(0) }]);
-        roster.stored("run:7:events", at(0), events(1..=2));
+        assert_eq!(roster.next_read(later()), [Wanted { run: run(), key: key(), after: at(0) }]);
+        roster.stored("run:7:events", at(0), events(1..=2), Instant::now());
         // The read that was under way.
         roster.read("run:7:events", events(1..=3), false);
         // Another program has written the fourth one.
-        roster.stored("run:7:events", at(4), events(5..=5));
+        roster.stored("run:7:events", at(4), events(5..=5), Instant::now());
         assert_eq!(taken(&mut inbox), [1, 2, 3]);
-        assert!(roster.next_read().is_empty());
+        assert!(roster.next_read(later()).is_empty());
         roster.stream_changed(b"run:7:events");
-        assert_eq!(roster.next_read()[0].after, at(3));
+        assert_eq!(roster.next_read(later())[0].after, at(3));
         roster.read("run:7:events", events(4..=5), true);
-        assert_eq!((taken(&mut inbox), roster.next_read().len()), (vec![4, 5], 1));
+        assert_eq!((taken(&mut inbox), roster.next_read(later()).len()), (vec![4, 5], 1));
+    }
+
+    #[test]
+    fn a_stream_that_is_appended_to_is_looked_at_when_that_is_over() {
+        let (mut roster, (sink, _inbox)) = (Roster::default(), mpsc::channel(ROOM));
+        roster.join(run(), key(), at(0), sink);
+        roster.next_read(later());
+        roster.append_begins("run:7:events");
+        roster.stream_changed(b"run:7:events");
+        assert!(roster.next_read(later()).is_empty());
+        let now = Instant::now();
+        roster.stored("run:7:events", at(0), events(1..=1), now);
+        assert!(roster.append_ended("run:7:events"));
+        assert!(roster.next_read(now).is_empty());
+        assert_eq!(roster.next_rested(), Some(now + REST));
+        assert_eq!(roster.next_read(now + REST)[0].after, at(1));
+        // One that ends otherwise is no reason to wait.
+        roster.append_begins("run:7:events");
+        roster.stream_changed(b"run:7:events");
+        assert!(roster.next_read(now + REST).is_empty() && roster.append_ended("run:7:events"));
+        assert_eq!(roster.next_read(now + REST).len(), 1);
     }
 
     #[test]
     fn a_follower_without_room_is_read_for_when_it_has_some() {
         let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(2));
         let number = roster.join(run(), key(), at(0), sink);
-        roster.stored("run:7:events", at(0), events(1..=1));
+        roster.stored("run:7:events", at(0), events(1..=1), Instant::now());
         assert!(!roster.awaits("run:7:events", at(1)));
-        assert!(roster.next_read().is_empty());
+        assert!(roster.next_read(later()).is_empty());
         assert_eq!(taken(&mut inbox), [1]);
         assert!(roster.has_room(number) && !roster.has_room(number));
-        assert_eq!(roster.next_read().len(), 1);
+        assert_eq!(roster.next_read(later()).len(), 1);
     }
 
     #[test]
     fn a_head_before_the_position_resets_and_one_behind_it_is_read() {
         let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
         let number = roster.join(run(), key(), at(5), sink);
-        roster.next_read();
+        roster.next_read(later());
         roster.head(number, at(5), at(5));
-        assert!(roster.next_read().is_empty());
+        assert!(roster.next_read(later()).is_empty());
         roster.head(number, at(5), at(6));
-        assert_eq!(roster.next_read()[0].after, at(5));
+        assert_eq!(roster.next_read(later())[0].after, at(5));
         roster.head(number, at(4), at(3));
         assert!(inbox.try_recv().is_err());
         roster.head(number, at(5), at(3));
         assert!(matches!(inbox.try_recv(), Ok(TailItem::Reset)));
-        assert_eq!(roster.next_read()[0].after, at(0));
+        assert_eq!(roster.next_read(later())[0].after, at(0));
     }
 
     /// What happens to a stream and its reader, in any order.
     #[derive(Debug, Clone)]
     enum Step {
-        /// The hub appends, and hears of it now or later.
+        /// The hub appends, and hears of it later.
         Append(u8),
         /// Another program appends.
         Foreign(u8),
@@ -387,6 +481,7 @@ mod tests {
             // Read by the server at that length; the answer is on its way.
             let mut reading: Option<(EventId, u64)> = None;
             let (mut registered, mut notice) = (false, false);
+            let mut clock = Instant::now();
             let last = [Step::Answer, Step::Notice, Step::Reply, Step::Take, Step::Send, Step::Reply, Step::Take];
             let settle = std::iter::repeat_n(last, 60).flatten();
             for step in steps.into_iter().chain(settle) {
@@ -397,17 +492,22 @@ mod tests {
                         // The server tells once of a stream that was read.
                         notice |= std::mem::take(&mut registered);
                         if matches!(step, Step::Append(_)) {
+                            roster.append_begins("run:7:events");
                             answers.push_back((before, log));
                         }
                     }
                     Step::Answer => if let Some((before, last)) = answers.pop_front() {
-                        roster.stored("run:7:events", at(before), events(before + 1..=last));
+                        let events = events(before + 1..=last);
+                        if roster.awaits("run:7:events", at(before)) {
+                            roster.stored("run:7:events", at(before), events, clock);
+                        }
+                        roster.append_ended("run:7:events");
                     },
                     Step::Notice => if std::mem::take(&mut notice) {
                         roster.stream_changed(b"run:7:events");
                     },
                     Step::Send => if reading.is_none()
-                        && let Some(wanted) = roster.next_read().pop()
+                        && let Some(wanted) = roster.next_read(clock).pop()
                     {
                         registered = true;
                         reading = Some((wanted.after, log));
@@ -419,6 +519,7 @@ mod tests {
                     Step::Take => {
                         got.extend(taken(&mut inbox));
                         roster.has_room(number);
+                        clock += REST / 2;
                     }
                 }
             }
