@@ -7,9 +7,10 @@
 //! in [`roster`](super::roster). What this process appends itself is handed to the follower with the answer
 //! to the append, where the server says that it directly follows what was read.
 //!
-//! A reader whose connection is lost reads everything again from where it stands. It also asks for the
-//! streams' heads, every [`CHECK_EVERY`]: that is how it hears of a store that was rolled back, and, where
-//! job streams are served, that a run has another stream by now.
+//! A reader whose connection is lost reads everything again from where it stands. Of streams in which it found
+//! nothing then, or after a notice, it asks how far they go, every [`CHECK_EVERY`]: that is how it hears that
+//! one was deleted, or the store rolled back. Where job streams are served it asks of all, and looks whether a
+//! run has another stream by now.
 
 use super::dial::{Dialer, describe};
 use super::keys::StreamKey;
@@ -38,6 +39,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// The same where job streams are served: one that begins is to be heard of within two seconds, and a read
 /// under way may take one.
 const CHECK_JOBS_EVERY: Duration = Duration::from_secs(1);
+/// Streams looked at in one call.
+const STREAMS_A_CHECK: usize = 64;
 /// How often all streams are read from a server that does not tell of changes.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// How long a reader without runs keeps its connection.
@@ -275,7 +278,9 @@ impl Reader {
         told: bool,
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        let check_every = if tools.streams.serves_jobs() { CHECK_JOBS_EVERY } else { CHECK_EVERY };
+        let jobs = tools.streams.serves_jobs();
+        let check_every = if jobs { CHECK_JOBS_EVERY } else { CHECK_EVERY };
+        let mut doubtful = Vec::new();
         let mut check_at = Instant::now() + check_every;
         self.roster.lock().all_changed();
         loop {
@@ -285,6 +290,8 @@ impl Reader {
             };
             if !wanted.is_empty() {
                 self.read(connection, &wanted, tools).await?;
+            } else if !doubtful.is_empty() {
+                // A few at a time, and nothing else waits for the others.
             } else if self.roster.lock().is_empty() {
                 if timeout(IDLE, self.work.notified()).await.is_err() {
                     return Ok(());
@@ -297,9 +304,16 @@ impl Reader {
                 self.roster.lock().all_changed();
             }
             if Instant::now() >= check_at {
-                self.check_heads(connection, tools).await?;
+                // Job streams may come to any run.
+                doubtful = self.roster.lock().take_doubtful(jobs);
                 check_at = Instant::now() + check_every;
+                if doubtful.is_empty() {
+                    // A connection that is dead says nothing, like one whose runs are quiet.
+                    checked(send(connection, &redis::cmd("PING"), tools).await?)?;
+                }
             }
+            let few = doubtful.split_off(doubtful.len().saturating_sub(STREAMS_A_CHECK));
+            self.check_heads(connection, few, tools).await?;
         }
     }
 
@@ -319,22 +333,26 @@ impl Reader {
         }
         match checked(send(connection, &command, tools).await?) {
             Ok(reply) => self.hand_over(wanted, reply),
-            Err(StoreError::BrokenRun { .. }) => self.find_broken(connection, tools).await,
+            Err(StoreError::BrokenRun { .. }) => self.find_broken(connection, wanted, tools).await,
             Err(e) => Err(e),
         }
     }
 
     fn hand_over(&self, wanted: &[Wanted], reply: Value) -> Result<(), StoreError> {
+        let mut silent: Vec<&Wanted> = wanted.iter().collect();
         for (name, entries) in reply::streams(reply)? {
             let name = reply::text(&name)?;
             let Some(Wanted { run, key, .. }) = wanted.iter().find(|w| w.key.name == name) else {
                 continue;
             };
+            silent.retain(|w| w.key.name != name);
             let full = matches!(&entries, Value::Array(entries) if entries.len() >= COUNT);
             // Decoded without the lock: it is the costly part.
             let events = reply::events(run, key, entries)?;
             self.roster.lock().read(name, events, full);
         }
+        let mut roster = self.roster.lock();
+        silent.iter().for_each(|w| roster.read_nothing(&w.key.name));
         Ok(())
     }
 
@@ -342,9 +360,9 @@ impl Reader {
     async fn check_heads(
         &self,
         connection: &mut MultiplexedConnection,
+        followed: Vec<(u64, Wanted)>,
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        let followed = self.roster.lock().positions();
         if followed.is_empty() {
             return Ok(());
         }
@@ -354,6 +372,9 @@ impl Reader {
             call.arg(body).arg(followed.len());
             for (_, Wanted { key, .. }) in &followed {
                 call.arg(&key.name);
+            }
+            for (_, Wanted { after, .. }) in &followed {
+                call.arg(after.to_string());
             }
             call
         };
@@ -387,29 +408,26 @@ impl Reader {
         }
     }
 
-    /// Leaves out the keys that hold no stream, until the next check, and reads the others.
+    /// Leaves out those of the keys that hold no stream, until the next check, and has the others read.
     async fn find_broken(
         &self,
         connection: &mut MultiplexedConnection,
+        wanted: &[Wanted],
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        let followed = self.roster.lock().positions();
-        if followed.is_empty() {
-            return Ok(());
-        }
         let mut types = redis::pipe();
-        for (_, Wanted { key, .. }) in &followed {
+        for Wanted { key, .. } in wanted {
             types.cmd("TYPE").arg(&key.name);
         }
-        let replies = connection.send_packed_commands(&types, 0, followed.len());
+        let replies = connection.send_packed_commands(&types, 0, wanted.len());
         let replies = timeout(tools.timeout, replies).await.map_err(|_| late())?;
         let mut roster = self.roster.lock();
-        for ((number, _), kind) in followed.iter().zip(replies.map_err(|e| no_answer(&e))?) {
-            if !matches!(reply::text(&kind), Ok("stream" | "none")) {
-                roster.is_broken(*number);
+        for (Wanted { key, .. }, kind) in wanted.iter().zip(replies.map_err(|e| no_answer(&e))?) {
+            match reply::text(&kind) {
+                Ok("stream" | "none") => roster.stream_changed(key.name.as_bytes()),
+                _ => roster.is_broken(&key.name),
             }
         }
-        roster.all_changed();
         Ok(())
     }
 }

@@ -54,6 +54,8 @@ struct Entry {
     waits_for_room: bool,
     /// Not read because something else than a stream is kept under its key.
     broken: bool,
+    /// Its stream may have been deleted or rolled back.
+    doubtful: bool,
 }
 
 /// A stream to be read, and from where.
@@ -86,6 +88,7 @@ impl Roster {
             rests_until: None,
             waits_for_room: false,
             broken: false,
+            doubtful: true,
         };
         self.entries.insert(number, entry);
         self.by_name.entry(name).or_default().push(number);
@@ -114,8 +117,18 @@ impl Roster {
 
     /// Anything may have happened to any stream.
     pub(super) fn all_changed(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.doubtful = true);
         let numbers: Vec<u64> = self.entries.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.queue(number));
+    }
+
+    /// Nothing new was found in a stream, though it may have changed: it may have been deleted.
+    pub(super) fn read_nothing(&mut self, name: &str) {
+        for number in self.by_name.get(name).into_iter().flatten() {
+            if let Some(entry) = self.entries.get_mut(number) {
+                entry.doubtful = true;
+            }
+        }
     }
 
     /// A follower has taken something. True if it was left out for want of room.
@@ -136,9 +149,8 @@ impl Roster {
     /// The streams to read now, which are taken for read.
     pub(super) fn next_read(&mut self, now: Instant) -> Vec<Wanted> {
         let mut read: Vec<Wanted> = Vec::new();
-        while let Some((_, number)) = self.resting.pop_front_if(|(until, _)| *until <= now) {
-            self.changed.push_back(number);
-        }
+        let rested = self.resting.partition_point(|(until, _)| *until <= now);
+        self.changed.extend(self.resting.drain(..rested).map(|(_, number)| number));
         while read.len() < STREAMS_A_READ {
             let Some(number) = self.changed.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&number).filter(|e| e.queued) else { continue };
@@ -251,22 +263,24 @@ impl Roster {
         }
     }
 
-    /// What everybody follows and how far they are, to be compared with the streams' heads. What was found
+    /// The streams to be compared with their followers' positions: those in doubt, or all. What was found
     /// broken is to be read again.
-    pub(super) fn positions(&mut self) -> Vec<(u64, Wanted)> {
-        let mut broken = Vec::new();
+    pub(super) fn take_doubtful(&mut self, all: bool) -> Vec<(u64, Wanted)> {
+        let (mut compared, mut broken) = (Vec::new(), Vec::new());
         for (number, entry) in &mut self.entries {
             if std::mem::take(&mut entry.broken) {
                 broken.push(*number);
             }
+            if std::mem::take(&mut entry.doubtful) || all {
+                let (run, key) = (entry.run.clone(), entry.key.clone());
+                compared.push((*number, Wanted { run, key, after: entry.position }));
+            }
         }
         broken.into_iter().for_each(|number| self.queue(number));
-        let wanted =
-            |e: &Entry| Wanted { run: e.run.clone(), key: e.key.clone(), after: e.position };
-        self.entries.iter().map(|(number, e)| (*number, wanted(e))).collect()
+        compared
     }
 
-    /// The last id ever given of the stream that a follower stood in at `seen`; it may have moved on.
+    /// How far the stream goes that a follower stood in at `seen`; it may have moved on.
     pub(super) fn head(&mut self, number: u64, seen: EventId, head: EventId) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         if entry.position != seen || head == seen {
@@ -274,6 +288,7 @@ impl Roster {
         }
         if head < seen {
             if entry.sink.try_send(TailItem::Reset).is_err() {
+                entry.doubtful = true;
                 return;
             }
             entry.position = EventId::START;
@@ -298,9 +313,11 @@ impl Roster {
     }
 
     /// Something else than a stream is kept under this key.
-    pub(super) fn is_broken(&mut self, number: u64) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.broken = true;
+    pub(super) fn is_broken(&mut self, name: &str) {
+        for number in self.by_name.get(name).into_iter().flatten() {
+            if let Some(entry) = self.entries.get_mut(number) {
+                entry.broken = true;
+            }
         }
     }
 
