@@ -55,7 +55,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         // Whoever waits for this line may send a signal at once.
         announce(address, &config, &*store);
         let hub = Hub::start(config.clone(), store, spool);
-        let app = App { hub: hub.clone(), metrics: Some(metrics.clone()) };
+        let app = App::new(hub.clone(), Some(metrics.clone()));
         let (server, running) = Server::start(listener, app, &config)
             .map_err(|e| Failure::Failed(format!("cannot serve on {address}: {e}")))?;
         let running = actix::spawn(running);

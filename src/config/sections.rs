@@ -15,6 +15,8 @@ section! {
         data_dir: PathBuf = PathBuf::from("./data"),
         /// Threads that speak HTTP; 0 for one a processor.
         workers: u64 = 0,
+        /// Memory for large answers to questions for history that come again; 0 for none.
+        history_cache: ByteCount = ByteCount(32 << 20),
         /// Origins whose pages may use the hub from a browser, such as `["https://app.example"]`.
         cors_origins: Origins = Origins::default(),
         /// How long a stop may take before what is left is cut off.

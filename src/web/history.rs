@@ -6,6 +6,7 @@
 
 use super::App;
 use super::accept;
+use super::answers::{Question, Stamp};
 use super::extract::run_id;
 use super::problem::{Code, Problem};
 use super::query::Query;
@@ -41,7 +42,40 @@ pub(super) async fn history(request: HttpRequest, app: Data<App>) -> Result<Http
     if kind == NDJSON {
         return lines(walk, limit).await;
     }
-    page(walk, limit.unwrap_or(DEFAULT_LIMIT)).await
+    let body = page_or_kept(&app, walk, request.query_string(), limit).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, JSON))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(body))
+}
+
+/// A page, read or as it was read before.
+async fn page_or_kept(
+    app: &App,
+    walk: Walk,
+    query: &str,
+    limit: Option<usize>,
+) -> Result<Bytes, Problem> {
+    let question = Question { run: walk.run.clone(), query: query.into() };
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    let Some(kept) = app.answers.find(&question) else {
+        let body = page(walk, limit).await?;
+        app.answers.note(question, &body, None);
+        return Ok(body);
+    };
+    // A store that cannot tell may still be read.
+    let stamp = async || app.hub.run(&question.run).await.ok().and_then(|run| Stamp::of(&run));
+    let before = stamp().await;
+    if let Some((of, body)) = kept
+        && before == Some(of)
+    {
+        return Ok(body);
+    }
+    let body = page(walk, limit).await?;
+    // What was read is of this stamp only if nothing has happened meanwhile.
+    let same = before.is_some() && stamp().await == before;
+    app.answers.note(question.clone(), &body, before.filter(|_| same));
+    Ok(body)
 }
 
 /// What is asked for, and how far it has been read.
@@ -149,7 +183,7 @@ pub(super) fn run_expired() -> Problem {
     Problem::new(Code::RunExpired, "the run has expired and its events are gone")
 }
 
-async fn page(mut walk: Walk, limit: usize) -> Result<HttpResponse, Problem> {
+async fn page(mut walk: Walk, limit: usize) -> Result<Bytes, Problem> {
     // One event more than asked for tells whether there is more, where a filter leaves events out.
     let mut body = Vec::with_capacity(limit.min(READ_EVENTS) * 384);
     let _ = write!(body, r#"{{"run_id":"{}","events":["#, walk.run);
@@ -180,10 +214,7 @@ async fn page(mut walk: Walk, limit: usize) -> Result<HttpResponse, Problem> {
         },
     );
     let _ = write!(body, r#"],"count":{count},"has_more":{more},"next_id":{next}}}"#);
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, JSON))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .body(body))
+    Ok(body.into())
 }
 
 async fn lines(mut walk: Walk, limit: Option<usize>) -> Result<HttpResponse, Problem> {

@@ -2,6 +2,7 @@
 //! into an answer. One file an endpoint; [`problem`] holds every error code once.
 
 mod accept;
+mod answers;
 mod body;
 mod embed;
 mod extract;
@@ -26,7 +27,9 @@ use crate::hub::Hub;
 use actix_web::http::Method;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
+use answers::Answers;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -35,6 +38,15 @@ pub struct App {
     pub hub: Hub,
     /// Renders the metrics; none where they were not installed.
     pub metrics: Option<PrometheusHandle>,
+    answers: Arc<Answers>,
+}
+
+impl App {
+    /// The hub, and what renders the metrics, if they were installed.
+    pub fn new(hub: Hub, metrics: Option<PrometheusHandle>) -> Self {
+        let answers = Arc::new(Answers::new(hub.config().server.history_cache.as_usize()));
+        Self { hub, metrics, answers }
+    }
 }
 
 /// Puts the routes of the contract onto a service.

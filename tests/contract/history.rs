@@ -11,6 +11,7 @@ on_both_stores!(
     a_filter_does_not_end_the_walk,
     an_empty_range_is_no_error,
     large_events_make_smaller_pages,
+    an_answer_that_was_kept_is_what_the_run_holds,
 );
 
 fn sequences(page: &Value) -> Vec<u64> {
@@ -48,6 +49,51 @@ fn pages_walk_the_whole_run(setup: Setup) {
     // Exactly as many as there are: no page more.
     let all = get(&hub, "limit=1345");
     assert_eq!((&all["has_more"], &all["next_id"]), (&json!(false), &Value::Null));
+}
+
+fn an_answer_that_was_kept_is_what_the_run_holds(setup: Setup) {
+    let hub = setup.hub();
+    // The same question each time, again and again: from the second time on answers this large are kept.
+    let asked = |hub: &Hub, count: u64| {
+        for query in ["limit=2000", "order=desc&limit=2000", "limit=400&types=task.*"] {
+            for _ in 0..4 {
+                let page = get(hub, query);
+                let wanted = if query.starts_with("limit=400") { count.min(400) } else { count };
+                assert_eq!(page["count"], wanted, "{query}");
+            }
+        }
+    };
+    for (from, count) in [(1, 500), (501, 1), (502, 498)] {
+        let events: Vec<Value> = (from..from + count)
+            .map(|n| json!({"type": "task.progress", "data": {"n": n, "text": "x".repeat(100)}}))
+            .collect();
+        hub.publish("r", &json!(events));
+        asked(&hub, from + count - 1);
+    }
+    if let Some(redis) = &setup.redis {
+        let _: String = redis.command(&[
+            "XADD",
+            "run:r:events",
+            "*",
+            "event_category",
+            "task",
+            "event_action",
+            "progress",
+        ]);
+        asked(&hub, 1000);
+        let _: i64 = redis.command(&["XTRIM", "run:r:events", "MAXLEN", "990"]);
+        asked(&hub, 990);
+        let last = get(&hub, "order=desc&limit=3")["events"][1]["id"].as_str().unwrap().to_owned();
+        let _: i64 = redis.command(&["XDEL", "run:r:events", &last]);
+        asked(&hub, 989);
+    }
+    assert_eq!(hub.send(Request::new("DELETE", "/runs/r")).status, 204);
+    assert_eq!(hub.get("/runs/r/events?limit=2000").status, 404);
+    let events: Vec<Value> = (0..700)
+        .map(|n| json!({"type": "task.started", "data": "y".repeat(100 + n % 3)}))
+        .collect();
+    hub.publish("r", &json!(events));
+    asked(&hub, 700);
 }
 
 fn walking_backwards(setup: Setup) {
