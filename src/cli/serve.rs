@@ -29,6 +29,8 @@ pub(super) struct ServeArgs {
     pub(super) config: Option<PathBuf>,
 }
 
+/// How long readers have to take the last frames of their streams.
+const LAST_FRAMES: Duration = Duration::from_secs(2);
 /// A stop takes no longer than this, whatever is configured.
 const LONGEST_STOP: Duration = Duration::from_millis(9500);
 
@@ -75,6 +77,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let stop = async {
             // Half for what waits to be stored; the rest for the answers under way.
             hub.close(limit / 2).await;
+            // A reader that takes nothing is not waited for.
+            drop(tokio::time::timeout(LAST_FRAMES, hub.streams_ended()).await);
             server.stop().await;
             drop(running.await);
         };

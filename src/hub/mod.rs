@@ -236,4 +236,11 @@ impl Hub {
         }
         self.core.registry.close_all(CloseReason::Shutdown);
     }
+
+    /// Waits until every stream has ended and its reader has been sent all of it.
+    pub async fn streams_ended(&self) {
+        while self.core.open_streams.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod accept;
 mod answers;
 mod body;
+mod connection;
 mod embed;
 mod extract;
 mod history;
@@ -17,6 +18,7 @@ mod runs;
 mod schemas;
 mod server;
 mod stream;
+mod taken_over;
 mod ws;
 
 pub use problem::{Code, Problem};

@@ -1,14 +1,19 @@
 //! The HTTP server: its socket, its limits, its end.
 
+use super::connection::Connection;
 use super::{App, not_found, request_id, routes};
 use crate::config::Config;
 use crate::telemetry::metrics;
 use actix_cors::Cors;
-use actix_web::dev::{Server as ActixServer, ServerHandle, Service as _};
+use actix_http::HttpService;
+use actix_server::{Server as ActixServer, ServerHandle};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{AppConfig, Service as _};
 use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Condition;
+use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
-use actix_web::{App as ActixApp, HttpServer, web};
+use actix_web::{App as ActixApp, web};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -64,8 +69,10 @@ impl Server {
         let origins = config.server.cors_origins.0.clone();
         // A reader that takes nothing is told so first; then the kernel gives its connection up.
         let silence = config.subscribe.stall_timeout.saturating_add(Duration::from_secs(30));
-        let server = HttpServer::new(move || {
-            ActixApp::new()
+        let (address, builder) = (listener.local_addr()?, ActixServer::build());
+        let stopping = builder.graceful_shutdown_signal();
+        let service = move || {
+            let app = ActixApp::new()
                 .app_data(Data::clone(&data))
                 .configure(routes)
                 .default_service(web::to(not_found))
@@ -82,25 +89,39 @@ impl Server {
                         Ok(response)
                     }
                 })
-        })
-        .workers(workers(config))
-        // Streams have a limit of their own, which answers; this one only leaves clients waiting.
-        .max_connections(connections(config))
-        .disable_signals()
-        .tcp_nodelay(true)
-        // A closed browser is noticed at once, not at the next write.
-        .h1_allow_half_closed(false)
-        .h1_write_buffer_size(WRITE_BUFFER)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(2)
-        .on_connect(move |connection, _| {
-            if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
-                set_limits(&SockRef::from(stream), silence);
-            }
-        })
-        .listen(listener)?
-        .run();
+                .into_factory()
+                .map_err(|e| e.error_response());
+            let stopping = stopping.clone();
+            let http = HttpService::build()
+                // A closed browser is noticed at once, not at the next write.
+                .h1_allow_half_closed(false)
+                .h1_write_buffer_size(WRITE_BUFFER)
+                .keep_alive(KEEP_ALIVE)
+                .client_request_timeout(HEAD_TIMEOUT)
+                .local_addr(address)
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .on_connect_ext(|connection: &Connection, data| {
+                    data.insert(connection.handover());
+                })
+                .h1(map_config(app, |()| AppConfig::default()));
+            fn_service(move |socket: TcpStream| async move {
+                set_limits(&SockRef::from(&socket), silence);
+                let peer = socket.peer_addr().ok();
+                Ok((Connection::new(socket), peer))
+            })
+            .and_then(http)
+        };
+        let server = builder
+            .workers(workers(config))
+            // Streams have a limit of their own, which answers; this one only leaves clients waiting.
+            .max_concurrent_connections(connections(config))
+            .disable_signals()
+            .shutdown_timeout(2)
+            .listen("http", listener, service)?
+            .run();
         Ok((Self { handle: server.handle() }, server))
     }
 
@@ -129,6 +150,7 @@ fn set_limits(socket: &SockRef<'_>, silence: Duration) {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10));
+    drop(socket.set_tcp_nodelay(true));
     drop(socket.set_tcp_keepalive(&keepalive));
     drop(socket.set_tcp_user_timeout(Some(silence)));
     // Else the kernel takes megabytes before it takes more, and a slow reader looks like a stalled one.

@@ -2,22 +2,25 @@
 
 use super::App;
 use super::accept;
+use super::connection::Handover;
 use super::extract::{last_event_id, last_event_id_text, run_id};
 use super::problem::{Code, Problem};
 use super::query::Query;
+use super::taken_over::{Source, TakenOver};
 use crate::event::frame::Framing;
 use crate::event::{EventId, Filter, RunId, many_cursor};
 use crate::hub::{
     Item, ManySubscription, Shape, Start, SubscribeError, SubscribeOptions, Subscription,
 };
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Handles GET.
 pub(super) async fn follow(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, Problem> {
@@ -29,7 +32,7 @@ pub(super) async fn follow(request: HttpRequest, app: Data<App>) -> Result<HttpR
         ..options(&query, last_event_id(&request, &query)?)?
     };
     match app.hub.subscribe(&run, options).await {
-        Ok(subscription) => Ok(head_of_stream().body(StreamBody(subscription))),
+        Ok(subscription) => Ok(open_stream(&request, subscription)),
         Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
         Err(error) => Err(error.into()),
     }
@@ -55,7 +58,7 @@ pub(super) async fn follow_many(
     };
     let (options, framing) = (options(&query, None)?, framing(&query)?);
     match app.hub.subscribe_many(runs, positions, &options, framing).await {
-        Ok(subscription) => Ok(head_of_stream().body(ManyBody(subscription))),
+        Ok(subscription) => Ok(open_stream(&request, subscription)),
         Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
         Err(error) => Err(error.into()),
     }
@@ -116,6 +119,17 @@ pub(super) fn filter(query: &Query<'_>) -> Result<Filter, Problem> {
     Ok(Filter::parse(query.get("types")?, query.get("agent")?)?)
 }
 
+fn open_stream(request: &HttpRequest, source: impl Source) -> HttpResponse {
+    let body = StreamBody::new(request, source);
+    let mut head = head_of_stream();
+    if let Some(handover) = &body.handover {
+        handover.begin();
+        // Behind the stream nothing more is read from it.
+        head.force_close();
+    }
+    head.body(body)
+}
+
 fn head_of_stream() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
@@ -125,10 +139,27 @@ fn head_of_stream() -> HttpResponseBuilder {
     response
 }
 
-/// The body of a stream.
-struct StreamBody(Subscription);
+/// The body of a stream, until the stream takes the connection over.
+struct StreamBody<S> {
+    source: Option<S>,
+    handover: Option<Handover>,
+}
 
-impl MessageBody for StreamBody {
+impl<S: Source> StreamBody<S> {
+    fn new(request: &HttpRequest, source: S) -> Self {
+        // Older clients get the rest without chunks, which the server knows how to write. In an application
+        // that is not ours there may be no such connection.
+        let handover = request.conn_data::<Handover>().filter(|_| speaks_1_1(request)).cloned();
+        Self { source: Some(source), handover }
+    }
+}
+
+/// Whether the answer comes in chunks.
+fn speaks_1_1(request: &HttpRequest) -> bool {
+    request.version() == Version::HTTP_11
+}
+
+impl<S: Source> MessageBody for StreamBody<S> {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
@@ -139,32 +170,34 @@ impl MessageBody for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        if let Some(handover) = &self.handover {
+            // The head is written first.
+            let socket = ready!(handover.poll_take(cx));
+            if let (Some(socket), Some(source)) = (socket, self.source.take()) {
+                actix_web::rt::spawn(TakenOver::new(socket, source));
+            }
+            return Poll::Ready(None);
+        }
+        let Some(source) = &mut self.source else { return Poll::Ready(None) };
+        source.poll_bytes(cx).map(|bytes| bytes.map(Ok))
+    }
+}
+
+impl Source for Subscription {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            match self.0.poll_next(cx) {
-                Poll::Ready(Some(Item::Bytes(bytes))) => return Poll::Ready(Some(Ok(bytes))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
+            match ready!(self.poll_next(cx)) {
+                Some(Item::Bytes(bytes)) => return Poll::Ready(Some(bytes)),
+                None => return Poll::Ready(None),
                 // It was asked for bytes alone.
-                Poll::Ready(Some(Item::Event(_) | Item::Control(_))) => {}
+                Some(Item::Event(_) | Item::Control(_)) => {}
             }
         }
     }
 }
 
-/// The body of a stream of several runs.
-struct ManyBody(ManySubscription);
-
-impl MessageBody for ManyBody {
-    type Error = Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        self.0.poll_next(cx).map(|chunk| chunk.map(Ok))
+impl Source for ManySubscription {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.poll_next(cx)
     }
 }
