@@ -176,9 +176,10 @@ impl Hub {
                 "events of the run still wait for the store; delete it again later".to_owned();
             return Err(StoreError::Refused { reason });
         }
+        let deletion = self.core.registry.deletion(run);
         let was_there = self.core.store.delete(run).await?;
         if was_there {
-            self.core.registry.close_run(run, CloseReason::RunDeleted);
+            self.core.registry.deleted(run, &deletion);
         }
         Ok(was_there)
     }

@@ -38,6 +38,11 @@ pub(super) struct RosterState {
     pub(super) reached: Option<(EventId, Option<Sequence>)>,
     /// The actor whose word counts.
     pub(super) generation: u64,
+    /// Deletions of the run that are under way: its readers are told of those, not of what they do to the
+    /// log.
+    deletions: u32,
+    /// The log began anew meanwhile.
+    reset_held: bool,
 }
 
 /// Names one subscriber of this hub.
@@ -57,7 +62,57 @@ impl Roster {
     }
 }
 
+/// A deletion of a run by this hub is under way.
+pub(super) struct Deletion(Option<Arc<Roster>>);
+
+impl Roster {
+    /// Tells every subscriber that the log began anew, unless that is a deletion's doing.
+    pub(super) fn broadcast_reset(&self) {
+        {
+            let mut state = self.lock();
+            if state.deletions > 0 {
+                state.reset_held = true;
+                return;
+            }
+        }
+        self.broadcast(&FromRun::Reset);
+    }
+}
+
+impl Drop for Deletion {
+    fn drop(&mut self) {
+        let Some(roster) = &self.0 else { return };
+        let tell = {
+            let mut state = roster.lock();
+            state.deletions -= 1;
+            state.deletions == 0 && std::mem::take(&mut state.reset_held)
+        };
+        if tell {
+            roster.broadcast(&FromRun::Reset);
+        }
+    }
+}
+
 impl Registry {
+    /// A run is about to be deleted.
+    pub(super) fn deletion(&self, run: &RunId) -> Deletion {
+        let roster = self.slots.lock().get(run).map(|slot| Arc::clone(&slot.roster));
+        if let Some(roster) = &roster {
+            roster.lock().deletions += 1;
+        }
+        Deletion(roster)
+    }
+
+    /// The run is gone: its streams are closed, and are told nothing else of that.
+    pub(super) fn deleted(&self, run: &RunId, deletion: &Deletion) {
+        if let Some(roster) = &deletion.0 {
+            roster.lock().reset_held = false;
+        }
+        if let Some(slot) = self.slots.lock().get(run) {
+            slot.roster.broadcast(&FromRun::Close(CloseReason::RunDeleted));
+        }
+    }
+
     /// Lets a subscriber hear of a run. `position` is where a tail that is not running yet begins.
     pub(super) fn attach(
         &self,
@@ -149,13 +204,6 @@ impl Registry {
 
     pub(super) fn subscribers(&self, run: &RunId) -> usize {
         self.slots.lock().get(run).map_or(0, |slot| slot.roster.lock().subscribers.len())
-    }
-
-    /// Closes the streams of a run.
-    pub(super) fn close_run(&self, run: &RunId, reason: CloseReason) {
-        if let Some(slot) = self.slots.lock().get(run) {
-            slot.roster.broadcast(&FromRun::Close(reason));
-        }
     }
 
     /// Tells all readers to look at the mode.

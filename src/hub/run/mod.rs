@@ -147,7 +147,7 @@ impl Handler<Moved> for RunActor {
             Moved::Reset => {
                 self.ring.clear();
                 self.roster.lock().reached = Some((EventId::START, None));
-                self.roster.broadcast(&FromRun::Reset);
+                self.roster.broadcast_reset();
             }
         }
     }
