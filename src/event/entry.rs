@@ -235,6 +235,7 @@ fn json_or_string(value: &[u8]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::NewEvent;
     use crate::event::parse::{EventLimits, parse_event};
     use proptest::prelude::*;
 
@@ -262,6 +263,31 @@ mod tests {
             assert_eq!(fields[0].0, "timestamp");
             let pairs = fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
             assert_eq!(decode_entry(&run(), EventId::new(5, 0), pairs).event, event);
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out_before_it_is_stored() {
+        // So that whoever gets the event from the hub that stored it sees what others read.
+        let limits = EventLimits { max_data: 100 };
+        let bare = r#"{"type":"a.b","event_id":"k"#;
+        for more in [
+            r#"","correlation_id":"","trace_id":"","session_id":"","conversation_id":"","message_id":""}"#,
+            r#"","trace_id":"","message_id":"m","source":{"agent_id":"","team_name":"t"}}"#,
+            r#"","source":{"agent_id":""}}"#,
+        ] {
+            let event =
+                parse_event(&run(), &format!("{bare}{more}"), Timestamp::from_ms(5), limits);
+            let mut event = event.unwrap();
+            for (source, data) in [(event.source.clone(), "1"), (Some(Source::default()), " {}\n")]
+            {
+                (event.source, event.data) = (source, data.into());
+                let new = NewEvent::new(event.clone());
+                let mut fields = Vec::new();
+                encode_entry(&new.event, |name, value| fields.push((name, value.to_owned())));
+                let pairs = fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
+                assert_eq!(decode_entry(&run(), EventId::new(5, 0), pairs).event, new.event);
+            }
         }
     }
 

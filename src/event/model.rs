@@ -3,6 +3,9 @@
 use super::{EventId, EventKey, EventType, RunId, Source, Timestamp, Version, digest};
 use std::num::NonZeroU64;
 
+/// What JSON allows around a value.
+const JSON_BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// An event's number in its run: 1, 2, 3 … Given by the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
@@ -93,6 +96,34 @@ pub struct Event {
 }
 
 impl Event {
+    /// Leaves out what says nothing, so that the event is as it will be read from a store.
+    fn normalize(&mut self) {
+        if let Some(extras) = &mut self.extras {
+            let Extras {
+                correlation_id, trace_id, session_id, conversation_id, message_id, ..
+            } = &mut **extras;
+            for text in [correlation_id, trace_id, session_id, conversation_id, message_id] {
+                text.take_if(|text| text.is_empty());
+            }
+        }
+        self.extras.take_if(|extras| **extras == Extras::default());
+        if let Some(source) = &mut self.source {
+            for text in [
+                &mut source.agent_id,
+                &mut source.agent_type,
+                &mut source.agent_name,
+                &mut source.team_name,
+            ] {
+                text.take_if(|text| text.is_empty());
+            }
+        }
+        self.source.take_if(|source| *source == Source::default());
+        let trimmed = self.data.trim_matches(JSON_BLANKS);
+        if trimmed.len() < self.data.len() {
+            self.data = trimmed.into();
+        }
+    }
+
     /// About the bytes of its texts.
     pub fn text_bytes(&self) -> usize {
         let length = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
@@ -144,6 +175,7 @@ impl NewEvent {
             None => (EventKey::generate(), false),
         };
         event.event_id = Some(key.clone());
+        event.normalize();
         Self { event, key, key_is_given, search_first: false, digest }
     }
 }

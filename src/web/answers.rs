@@ -83,7 +83,8 @@ impl Answers {
         if let Some(place) = kept.asked.iter().position(|asked| asked.question == question) {
             kept.forget(place);
         }
-        let answer = stamp.map(|stamp| (stamp, body.clone()));
+        // A copy is of its own size, which what it was written into may not be.
+        let answer = stamp.map(|stamp| (stamp, Bytes::copy_from_slice(body)));
         kept.bytes += answer.as_ref().map_or(0, |(_, body)| body.len());
         kept.asked.push_back(Asked { question, answer });
         while kept.bytes > self.room || kept.asked.len() > QUESTIONS {

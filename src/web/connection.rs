@@ -52,6 +52,11 @@ impl Handover {
         self.0.borrow_mut().flushed = false;
     }
 
+    /// Whether a stream has the socket.
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.borrow().socket.is_none()
+    }
+
     /// Takes the socket, once the server has written all it had; none if it was taken before.
     pub(super) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<TcpStream>> {
         let state = &mut *self.0.borrow_mut();

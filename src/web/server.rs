@@ -1,6 +1,6 @@
 //! The HTTP server: its socket, its limits, its end.
 
-use super::connection::Connection;
+use super::connection::{Connection, Handover};
 use super::{App, not_found, request_id, routes};
 use crate::config::Config;
 use crate::telemetry::metrics;
@@ -9,6 +9,7 @@ use actix_http::HttpService;
 use actix_server::{Server as ActixServer, ServerHandle};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Service as _};
+use actix_web::error::ErrorBadRequest;
 use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Condition;
 use actix_web::rt::net::TcpStream;
@@ -79,8 +80,12 @@ impl Server {
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap_fn(|request, service| {
                     let id = request_id::of(&request);
-                    let answered = service.call(request);
+                    // What is sent behind the request for a stream could not be answered.
+                    let unheard = request.conn_data::<Handover>().is_some_and(Handover::is_taken);
+                    let answered = (!unheard).then(|| service.call(request));
                     async move {
+                        let answered =
+                            answered.ok_or_else(|| ErrorBadRequest("behind a stream"))?;
                         let mut response = answered.await?;
                         metrics::responded(response.status().as_u16());
                         let headers = response.headers_mut();

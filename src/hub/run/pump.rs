@@ -37,7 +37,13 @@ impl Pump {
     pub(super) async fn run(mut self, actor: Addr<RunActor>) {
         self.look_up_sequence().await;
         let mut tail = self.store.tail(&self.run, self.position);
-        while let Some(item) = tail.next().await {
+        loop {
+            let Some(item) = tail.next().await else {
+                // Whoever read it is gone, with its thread.
+                tokio::time::sleep(RETRY_AFTER).await;
+                tail = self.store.tail(&self.run, self.position);
+                continue;
+            };
             let moved = match item {
                 TailItem::Events(events) => self.batch(events).await,
                 TailItem::Reset => {

@@ -60,22 +60,17 @@ struct Shared {
 
 enum State {
     /// `losses` is what was counted when the connection was made.
-    Up {
-        generation: u64,
-        connection: MultiplexedConnection,
-        losses: u64,
-    },
-    Down {
-        generation: u64,
-        reason: String,
-    },
+    Up { generation: u64, connection: MultiplexedConnection, losses: u64 },
+    /// `renewing` says that a new connection is about to be made, for which it is worth to wait.
+    Down { generation: u64, reason: String, renewing: bool },
 }
 
 impl Link {
     /// A link that is down until its first dial, which starts at once on `runtime`, where the connection then
     /// lives; and the task that keeps it up.
     pub(super) fn start(purpose: Use, making: Making, runtime: &Handle) -> (Self, JoinHandle<()>) {
-        let state = State::Down { generation: 0, reason: "not connected yet".to_owned() };
+        let state =
+            State::Down { generation: 0, reason: "not connected yet".to_owned(), renewing: false };
         let shared = Shared {
             purpose,
             making,
@@ -155,12 +150,17 @@ impl Link {
     async fn renew_after_a_loss(&self) {
         let dialled = {
             let mut state = self.shared.state.lock();
-            let State::Up { generation, losses, .. } = &*state else { return };
-            if *losses == self.shared.making.losses.load(Ordering::Relaxed) {
-                return;
+            match &*state {
+                State::Down { renewing: false, .. } => return,
+                State::Down { .. } => {}
+                State::Up { generation, losses, .. } => {
+                    if *losses == self.shared.making.losses.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let reason = "another connection was lost".to_owned();
+                    *state = State::Down { generation: *generation, reason, renewing: true };
+                }
             }
-            let reason = "another connection was lost".to_owned();
-            *state = State::Down { generation: *generation, reason };
             self.shared.dialled.subscribe()
         };
         self.shared.down.notify_one();
@@ -238,7 +238,7 @@ impl Link {
             log::warn!("lost a connection to Redis ({}): {reason}", self.shared.purpose.name());
             self.shared.making.losses.fetch_add(1, Ordering::Relaxed);
             // Dropping the connection closes it.
-            *state = State::Down { generation, reason };
+            *state = State::Down { generation, reason, renewing: false };
             self.shared.down.notify_one();
         }
     }
@@ -259,7 +259,7 @@ impl Shared {
         if matches!(&*state, State::Down { reason: earlier, .. } if *earlier != reason) {
             log::warn!("cannot connect to Redis ({}): {reason}", self.purpose.name());
         }
-        *state = State::Down { generation, reason };
+        *state = State::Down { generation, reason, renewing: false };
     }
 }
 

@@ -6,37 +6,50 @@ use super::link::{Link, Making, Use};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::thread::{self, ThreadId};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 /// The links of all threads for one use.
 pub(super) struct Links {
     purpose: Use,
     making: Making,
-    /// Where connections live that are asked for outside of any runtime.
+    /// Where connections live that are no single thread's.
     elsewhere: Handle,
-    links: Mutex<HashMap<ThreadId, (Link, JoinHandle<()>)>>,
+    /// By thread; that of all others last.
+    links: Mutex<HashMap<Option<ThreadId>, KeptUp>>,
 }
+
+/// A link, and the task that keeps it up.
+type KeptUp = (Link, JoinHandle<()>);
 
 impl Links {
     pub(super) fn new(purpose: Use, making: Making, elsewhere: Handle) -> Self {
         Self { purpose, making, elsewhere, links: Mutex::default() }
     }
 
-    /// This thread's link; made with the first call.
+    /// This thread's link; made with the first call. Threads without a runtime of their own share one.
     pub(super) fn here(&self) -> Link {
-        let (mut links, here) = (self.links.lock(), thread::current().id());
-        if let Some((link, task)) = links.get(&here)
+        let mut links = self.links.lock();
+        let (key, runtime) = match own_runtime() {
+            Some(runtime) => (Some(thread::current().id()), runtime),
+            None => (None, self.elsewhere.clone()),
+        };
+        if let Some((link, task)) = links.get(&key)
             && !task.is_finished()
         {
             return link.clone();
         }
         links.retain(|_, (_, task)| !task.is_finished());
-        let runtime = Handle::try_current().unwrap_or_else(|_| self.elsewhere.clone());
         let (link, task) = Link::start(self.purpose, self.making.clone(), &runtime);
-        links.insert(here, (link.clone(), task));
+        links.insert(key, (link.clone(), task));
         link
     }
+}
+
+/// The runtime that lives on this thread alone, and ends with it.
+pub(super) fn own_runtime() -> Option<Handle> {
+    let own = |handle: &Handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread;
+    Handle::try_current().ok().filter(own)
 }
 
 impl Drop for Links {

@@ -116,6 +116,7 @@ impl RedisStore {
             scripts: Arc::clone(&scripts),
             streams: Arc::clone(&streams),
             timeout: config.command_timeout,
+            losses: Arc::clone(&making.losses),
             elsewhere: runtime.handle().clone(),
         };
         let readers = Readers::new(tools, most);

@@ -15,8 +15,9 @@
 use super::dial::{Dialer, describe};
 use super::keys::StreamKey;
 use super::link::{checked, jittered};
+use super::links::own_runtime;
 use super::reply;
-use super::roster::{COUNT, ROOM, Roster, Wanted};
+use super::roster::{ROOM, Roster, Wanted};
 use super::scripts::Scripts;
 use super::streams::Streams;
 use crate::event::{EventId, RunId, StoredEvent};
@@ -27,6 +28,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -34,6 +36,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+/// Streams asked for in one `XREAD`.
+const STREAMS_A_READ: usize = 64;
+/// Events read of one stream at a time.
+const COUNT: usize = 128;
 /// How often the streams' heads are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// The same where job streams are served: one that begins is to be heard of within two seconds, and a read
@@ -57,6 +63,8 @@ pub(super) struct Tools {
     pub(super) streams: Arc<Streams>,
     /// How long the server may take to answer.
     pub(super) timeout: Duration,
+    /// The connections that the store's links have lost: what happened to one may have happened to these.
+    pub(super) losses: Arc<AtomicU64>,
     /// Where readers live that are asked for outside of any runtime.
     pub(super) elsewhere: Handle,
 }
@@ -65,7 +73,8 @@ pub(super) struct Tools {
 pub(super) struct Readers {
     tools: Tools,
     most: usize,
-    readers: Mutex<HashMap<ThreadId, AtWork>>,
+    /// By thread; that of all others last.
+    readers: Mutex<HashMap<Option<ThreadId>, AtWork>>,
 }
 
 /// A reader and its task.
@@ -101,7 +110,7 @@ impl Readers {
     pub(super) fn appending(&self, names: Vec<String>) -> Appending {
         let readers = self.readers.lock();
         let reader =
-            readers.get(&std::thread::current().id()).map(|(reader, _)| Arc::clone(reader));
+            readers.get(&Some(std::thread::current().id())).map(|(reader, _)| Arc::clone(reader));
         drop(readers);
         if let Some(reader) = &reader {
             let mut roster = reader.roster.lock();
@@ -110,25 +119,23 @@ impl Readers {
         Appending { reader, names }
     }
 
-    /// This thread's reader: a new one if it has none, or another's if there are as many as may be.
+    /// This thread's reader. Where a thread has no runtime of its own, or there are as many readers as may
+    /// be, it is the one that is for all.
     fn here(&self) -> Arc<Reader> {
         let mut readers = self.readers.lock();
         // A thread that has ended has taken its reader with it.
         readers.retain(|_, (_, task)| !task.is_finished());
-        let here = std::thread::current().id();
-        if let Some((reader, _)) = readers.get(&here) {
-            return Arc::clone(reader);
-        }
-        if readers.len() >= self.most
-            && let Some((reader, _)) = readers.values().next()
-        {
-            return Arc::clone(reader);
-        }
-        let reader = Arc::new(Reader { roster: Mutex::default(), work: Notify::new() });
-        let runtime = Handle::try_current().unwrap_or_else(|_| self.tools.elsewhere.clone());
-        let task = runtime.spawn(Arc::clone(&reader).work(self.tools.clone()));
-        readers.insert(here, (Arc::clone(&reader), task));
-        reader
+        let own = own_runtime().map(|runtime| (Some(std::thread::current().id()), runtime));
+        let may_be_new = readers.len() < self.most;
+        let (key, runtime) = own
+            .filter(|(key, _)| may_be_new || readers.contains_key(key))
+            .unwrap_or_else(|| (None, self.tools.elsewhere.clone()));
+        let (reader, _) = readers.entry(key).or_insert_with(|| {
+            let reader = Arc::new(Reader { roster: Mutex::default(), work: Notify::new() });
+            let task = runtime.spawn(Arc::clone(&reader).work(self.tools.clone()));
+            (reader, task)
+        });
+        Arc::clone(reader)
     }
 }
 
@@ -156,7 +163,15 @@ impl Appending {
         let (Some(reader), Some(name)) = (&self.reader, self.names.get(index)) else { return };
         let mut roster = reader.roster.lock();
         if roster.awaits(name, previous) {
-            roster.stored(name, previous, events(), Instant::now());
+            let events = events();
+            // A stream that began anew may give ids that lie before.
+            if events.first().is_some_and(|first| first.id > previous) {
+                return roster.stored(name, previous, events, Instant::now());
+            }
+        }
+        if roster.stored_elsewhere(name) {
+            drop(roster);
+            reader.work.notify_one();
         }
     }
 }
@@ -201,7 +216,8 @@ impl Drop for Seat {
 impl Reader {
     /// Reads for ever, on one connection after the other.
     async fn work(self: Arc<Self>, tools: Tools) {
-        let mut pause = FIRST_PAUSE;
+        let _end = End(Arc::clone(&self));
+        let (mut pause, mut pace) = (FIRST_PAUSE, Pace(1));
         loop {
             if self.roster.lock().is_empty() {
                 self.work.notified().await;
@@ -209,11 +225,12 @@ impl Reader {
             }
             let began = Instant::now();
             let lost = match self.connect(&tools).await {
-                Ok((mut connection, told)) => match self.serve(&mut connection, told, &tools).await
-                {
-                    Ok(()) => continue,
-                    Err(error) => error.to_string(),
-                },
+                Ok((mut connection, told)) => {
+                    match self.serve(&mut connection, told, &mut pace, &tools).await {
+                        Ok(()) => continue,
+                        Err(error) => error.to_string(),
+                    }
+                }
                 Err(reason) => reason,
             };
             // The links report what is wrong with the server.
@@ -276,8 +293,10 @@ impl Reader {
         &self,
         connection: &mut MultiplexedConnection,
         told: bool,
+        pace: &mut Pace,
         tools: &Tools,
     ) -> Result<(), StoreError> {
+        let losses = tools.losses.load(Ordering::Relaxed);
         let jobs = tools.streams.serves_jobs();
         let check_every = if jobs { CHECK_JOBS_EVERY } else { CHECK_EVERY };
         let mut doubtful = Vec::new();
@@ -286,10 +305,12 @@ impl Reader {
         loop {
             let (wanted, rested) = {
                 let mut roster = self.roster.lock();
-                (roster.next_read(Instant::now()), roster.next_rested())
+                (roster.next_read(pace.streams(), Instant::now()), roster.next_rested())
             };
             if !wanted.is_empty() {
-                self.read(connection, &wanted, tools).await?;
+                let read = self.read(connection, &wanted, pace.count(), tools).await;
+                *pace = if read.is_ok() { pace.faster() } else { pace.slower() };
+                read?;
             } else if !doubtful.is_empty() {
                 // A few at a time, and nothing else waits for the others.
             } else if self.roster.lock().is_empty() {
@@ -303,7 +324,12 @@ impl Reader {
                 drop(timeout(POLL_EVERY, self.work.notified()).await);
                 self.roster.lock().all_changed();
             }
-            if Instant::now() >= check_at {
+            if tools.losses.load(Ordering::Relaxed) != losses {
+                let reason = "another connection was lost".to_owned();
+                return Err(StoreError::Unreachable { reason });
+            }
+            // Each round is gone through before the next.
+            if Instant::now() >= check_at && doubtful.is_empty() {
                 // Job streams may come to any run.
                 doubtful = self.roster.lock().take_doubtful(jobs);
                 check_at = Instant::now() + check_every;
@@ -321,10 +347,11 @@ impl Reader {
         &self,
         connection: &mut MultiplexedConnection,
         wanted: &[Wanted],
+        count: usize,
         tools: &Tools,
     ) -> Result<(), StoreError> {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(COUNT).arg("STREAMS");
+        command.arg("COUNT").arg(count).arg("STREAMS");
         for Wanted { key, .. } in wanted {
             command.arg(&key.name);
         }
@@ -332,13 +359,13 @@ impl Reader {
             command.arg(after.to_string());
         }
         match checked(send(connection, &command, tools).await?) {
-            Ok(reply) => self.hand_over(wanted, reply),
+            Ok(reply) => self.hand_over(wanted, count, reply),
             Err(StoreError::BrokenRun { .. }) => self.find_broken(connection, wanted, tools).await,
             Err(e) => Err(e),
         }
     }
 
-    fn hand_over(&self, wanted: &[Wanted], reply: Value) -> Result<(), StoreError> {
+    fn hand_over(&self, wanted: &[Wanted], count: usize, reply: Value) -> Result<(), StoreError> {
         let mut silent: Vec<&Wanted> = wanted.iter().collect();
         for (name, entries) in reply::streams(reply)? {
             let name = reply::text(&name)?;
@@ -346,7 +373,7 @@ impl Reader {
                 continue;
             };
             silent.retain(|w| w.key.name != name);
-            let full = matches!(&entries, Value::Array(entries) if entries.len() >= COUNT);
+            let full = matches!(&entries, Value::Array(entries) if entries.len() >= count);
             // Decoded without the lock: it is the costly part.
             let events = reply::events(run, key, entries)?;
             self.roster.lock().read(name, events, full);
@@ -429,6 +456,37 @@ impl Reader {
             }
         }
         Ok(())
+    }
+}
+
+/// How much is read at a time: after a read that did not come in time, less, until one does.
+#[derive(Clone, Copy)]
+struct Pace(usize);
+
+impl Pace {
+    fn streams(self) -> usize {
+        (STREAMS_A_READ / self.0).max(1)
+    }
+
+    fn count(self) -> usize {
+        (COUNT / self.0).max(1)
+    }
+
+    fn slower(self) -> Self {
+        Self((self.0 * 2).min(COUNT))
+    }
+
+    fn faster(self) -> Self {
+        Self((self.0 / 2).max(1))
+    }
+}
+
+/// Ends the tails of a reader that ends, so that their followers look for another.
+struct End(Arc<Reader>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        *self.0.roster.lock() = Roster::default();
     }
 }
 

@@ -16,10 +16,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Streams asked for in one `XREAD`.
-const STREAMS_A_READ: usize = 64;
-/// Events read of one stream at a time.
-pub(super) const COUNT: usize = 128;
 /// Batches that may wait for a follower.
 pub(super) const ROOM: usize = 8;
 /// How long a stream is not read after an append that its follower has got.
@@ -47,6 +43,9 @@ struct Entry {
     queued: bool,
     /// Appends to it that are under way.
     appends: u32,
+    /// It is where the last append left the stream, so that the next one will tell it what comes. Else it is
+    /// read for whatever is under way: appends may follow each other without a pause.
+    in_step: bool,
     /// It has changed during one.
     changed_meanwhile: bool,
     rests_until: Option<Instant>,
@@ -84,6 +83,7 @@ impl Roster {
             sink,
             queued: false,
             appends: 0,
+            in_step: false,
             changed_meanwhile: false,
             rests_until: None,
             waits_for_room: false,
@@ -126,7 +126,7 @@ impl Roster {
     pub(super) fn read_nothing(&mut self, name: &str) {
         for number in self.by_name.get(name).into_iter().flatten() {
             if let Some(entry) = self.entries.get_mut(number) {
-                entry.doubtful = true;
+                (entry.doubtful, entry.in_step) = (true, true);
             }
         }
     }
@@ -136,7 +136,7 @@ impl Roster {
         let entry = self.entries.get_mut(&number);
         let waited = entry.is_some_and(|e| std::mem::take(&mut e.waits_for_room));
         if waited {
-            self.queue(number);
+            self.must_read(number);
         }
         waited
     }
@@ -146,12 +146,12 @@ impl Roster {
         self.resting.front().map(|(until, _)| *until)
     }
 
-    /// The streams to read now, which are taken for read.
-    pub(super) fn next_read(&mut self, now: Instant) -> Vec<Wanted> {
+    /// The streams to read now, so many at most, which are taken for read.
+    pub(super) fn next_read(&mut self, most: usize, now: Instant) -> Vec<Wanted> {
         let mut read: Vec<Wanted> = Vec::new();
         let rested = self.resting.partition_point(|(until, _)| *until <= now);
         self.changed.extend(self.resting.drain(..rested).map(|(_, number)| number));
-        while read.len() < STREAMS_A_READ {
+        while read.len() < most {
             let Some(number) = self.changed.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&number).filter(|e| e.queued) else { continue };
             if entry.sink.is_closed() {
@@ -163,7 +163,7 @@ impl Roster {
                 continue;
             }
             entry.queued = false;
-            if entry.appends > 0 {
+            if entry.appends > 0 && entry.in_step {
                 entry.changed_meanwhile = true;
                 continue;
             }
@@ -186,6 +186,7 @@ impl Roster {
     /// `full` says that there may be more.
     pub(super) fn read(&mut self, name: &str, events: Vec<StoredEvent>, full: bool) {
         self.hand_to(name, events, |entry, events| {
+            entry.in_step = !full;
             Some(events.partition_point(|e| e.id <= entry.position))
         });
         if full {
@@ -236,8 +237,23 @@ impl Roster {
         self.hand_to(name, events, |entry, _| {
             let takes = entry.takes_behind(previous);
             entry.rests_until = takes.then_some(now + REST);
+            entry.in_step = takes;
             takes.then_some(0)
         });
+    }
+
+    /// Something was stored in this stream that its followers must read. False if it has none.
+    pub(super) fn stored_elsewhere(&mut self, name: &str) -> bool {
+        let numbers = self.by_name.get(name).cloned().unwrap_or_default();
+        for number in &numbers {
+            let number = *number;
+            if let Some(entry) = self.entries.get_mut(&number) {
+                entry.doubtful = true;
+                entry.rests_until = None;
+            }
+            self.must_read(number);
+        }
+        !numbers.is_empty()
     }
 
     /// Hands events to the followers of a stream, each from the index on that `from` says.
@@ -293,7 +309,7 @@ impl Roster {
             }
             entry.position = EventId::START;
         }
-        self.queue(number);
+        self.must_read(number);
     }
 
     /// The run has this stream now. If it is another one, it is followed from its beginning: the position
@@ -305,11 +321,13 @@ impl Roster {
             return;
         }
         entry.position = EventId::START;
+        // Appends to the stream before are none to this one.
+        (entry.appends, entry.changed_meanwhile, entry.rests_until) = (0, false, None);
         let name = key.name.clone();
         let before = std::mem::replace(&mut entry.key, key);
         self.unname(&before.name, number);
         self.by_name.entry(name).or_default().push(number);
-        self.queue(number);
+        self.must_read(number);
     }
 
     /// Something else than a stream is kept under this key.
@@ -319,6 +337,14 @@ impl Roster {
                 entry.broken = true;
             }
         }
+    }
+
+    /// Reads for it, whatever is under way.
+    fn must_read(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.in_step = false;
+        }
+        self.queue(number);
     }
 
     fn queue(&mut self, number: u64) {
@@ -348,7 +374,7 @@ impl Entry {
         let Some(last) = events.last().map(|e| e.id) else { return };
         match self.sink.try_send(TailItem::Events(events)) {
             Ok(()) => self.position = last,
-            Err(_) => self.waits_for_room = true,
+            Err(_) => (self.waits_for_room, self.in_step) = (true, false),
         }
     }
 }
@@ -392,39 +418,66 @@ mod tests {
     fn what_was_stored_behind_the_position_is_not_read_again() {
         let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
         roster.join(run(), key(), at(0), sink);
-        assert_eq!(roster.next_read(later()), [Wanted { run: run(), key: key(), after: at(0) }]);
+        assert_eq!(
+            roster.next_read(64, later()),
+            [Wanted { run: run(), key: key(), after: at(0) }]
+        );
         roster.stored("run:7:events", at(0), events(1..=2), Instant::now());
         // The read that was under way.
         roster.read("run:7:events", events(1..=3), false);
         // Another program has written the fourth one.
         roster.stored("run:7:events", at(4), events(5..=5), Instant::now());
         assert_eq!(taken(&mut inbox), [1, 2, 3]);
-        assert!(roster.next_read(later()).is_empty());
+        assert!(roster.next_read(64, later()).is_empty());
         roster.stream_changed(b"run:7:events");
-        assert_eq!(roster.next_read(later())[0].after, at(3));
+        assert_eq!(roster.next_read(64, later())[0].after, at(3));
         roster.read("run:7:events", events(4..=5), true);
-        assert_eq!((taken(&mut inbox), roster.next_read(later()).len()), (vec![4, 5], 1));
+        assert_eq!((taken(&mut inbox), roster.next_read(64, later()).len()), (vec![4, 5], 1));
     }
 
     #[test]
     fn a_stream_that_is_appended_to_is_looked_at_when_that_is_over() {
         let (mut roster, (sink, _inbox)) = (Roster::default(), mpsc::channel(ROOM));
         roster.join(run(), key(), at(0), sink);
-        roster.next_read(later());
+        roster.next_read(64, later());
+        roster.read_nothing("run:7:events");
         roster.append_begins("run:7:events");
         roster.stream_changed(b"run:7:events");
-        assert!(roster.next_read(later()).is_empty());
+        assert!(roster.next_read(64, later()).is_empty());
         let now = Instant::now();
         roster.stored("run:7:events", at(0), events(1..=1), now);
         assert!(roster.append_ended("run:7:events"));
-        assert!(roster.next_read(now).is_empty());
+        assert!(roster.next_read(64, now).is_empty());
         assert_eq!(roster.next_rested(), Some(now + REST));
-        assert_eq!(roster.next_read(now + REST)[0].after, at(1));
+        assert_eq!(roster.next_read(64, now + REST)[0].after, at(1));
         // One that ends otherwise is no reason to wait.
         roster.append_begins("run:7:events");
         roster.stream_changed(b"run:7:events");
-        assert!(roster.next_read(now + REST).is_empty() && roster.append_ended("run:7:events"));
-        assert_eq!(roster.next_read(now + REST).len(), 1);
+        assert!(roster.next_read(64, now + REST).is_empty() && roster.append_ended("run:7:events"));
+        assert_eq!(roster.next_read(64, now + REST).len(), 1);
+    }
+
+    #[test]
+    fn appends_without_a_pause_starve_nobody_who_is_out_of_step() {
+        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
+        roster.append_begins("run:7:events");
+        roster.join(run(), key(), at(0), sink);
+        roster.append_begins("run:7:events");
+        assert_eq!(roster.next_read(64, later())[0].after, at(0));
+        roster.read("run:7:events", events(1..=1), false);
+        roster.append_ended("run:7:events");
+        // Another program has written the second one.
+        for n in [3, 5, 7] {
+            roster.append_begins("run:7:events");
+            assert!(!roster.awaits("run:7:events", at(n - 1)));
+            roster.stored_elsewhere("run:7:events");
+            roster.append_ended("run:7:events");
+            roster.append_begins("run:7:events");
+            assert_eq!(roster.next_read(64, Instant::now())[0].after, at(n - 2));
+            roster.read("run:7:events", events(n - 1..=n), false);
+            roster.append_ended("run:7:events");
+        }
+        assert_eq!(taken(&mut inbox), [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
@@ -433,26 +486,26 @@ mod tests {
         let number = roster.join(run(), key(), at(0), sink);
         roster.stored("run:7:events", at(0), events(1..=1), Instant::now());
         assert!(!roster.awaits("run:7:events", at(1)));
-        assert!(roster.next_read(later()).is_empty());
+        assert!(roster.next_read(64, later()).is_empty());
         assert_eq!(taken(&mut inbox), [1]);
         assert!(roster.has_room(number) && !roster.has_room(number));
-        assert_eq!(roster.next_read(later()).len(), 1);
+        assert_eq!(roster.next_read(64, later()).len(), 1);
     }
 
     #[test]
     fn a_head_before_the_position_resets_and_one_behind_it_is_read() {
         let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
         let number = roster.join(run(), key(), at(5), sink);
-        roster.next_read(later());
+        roster.next_read(64, later());
         roster.head(number, at(5), at(5));
-        assert!(roster.next_read(later()).is_empty());
+        assert!(roster.next_read(64, later()).is_empty());
         roster.head(number, at(5), at(6));
-        assert_eq!(roster.next_read(later())[0].after, at(5));
+        assert_eq!(roster.next_read(64, later())[0].after, at(5));
         roster.head(number, at(4), at(3));
         assert!(inbox.try_recv().is_err());
         roster.head(number, at(5), at(3));
         assert!(matches!(inbox.try_recv(), Ok(TailItem::Reset)));
-        assert_eq!(roster.next_read(later())[0].after, at(0));
+        assert_eq!(roster.next_read(64, later())[0].after, at(0));
     }
 
     /// What happens to a stream and its reader, in any order.
@@ -517,6 +570,8 @@ mod tests {
                         let events = events(before + 1..=last);
                         if roster.awaits("run:7:events", at(before)) {
                             roster.stored("run:7:events", at(before), events, clock);
+                        } else {
+                            roster.stored_elsewhere("run:7:events");
                         }
                         roster.append_ended("run:7:events");
                     },
@@ -524,7 +579,7 @@ mod tests {
                         roster.stream_changed(b"run:7:events");
                     },
                     Step::Send => if reading.is_none()
-                        && let Some(wanted) = roster.next_read(clock).pop()
+                        && let Some(wanted) = roster.next_read(64, clock).pop()
                     {
                         registered = true;
                         reading = Some((wanted.after, log));
