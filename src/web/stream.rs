@@ -147,8 +147,8 @@ struct StreamBody<S> {
 
 impl<S: Source> StreamBody<S> {
     fn new(request: &HttpRequest, source: S) -> Self {
-        // Older clients get the rest without chunks, which the server knows how to write. In an application
-        // that is not ours there may be no such connection.
+        // What clients of older versions get is the server's to write. In an application that is not ours
+        // there is no such connection.
         let handover = request.conn_data::<Handover>().filter(|_| speaks_1_1(request)).cloned();
         Self { source: Some(source), handover }
     }

@@ -2,6 +2,8 @@
 
 use crate::common::{Frame, Request, Setup, Stream, on_both_stores, until};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 on_both_stores!(
@@ -19,7 +21,39 @@ on_both_stores!(
     deleting_closes,
     as_many_streams_as_may_be,
     head_opens_nothing,
+    what_is_sent_behind_a_stream_is_not_carried_out,
 );
+
+/// What a raw connection has said once these words were among it.
+fn said_with(connection: &mut TcpStream, words: &str) -> String {
+    let (mut said, mut piece) = (Vec::new(), [0; 1024]);
+    loop {
+        let count = connection.read(&mut piece).unwrap();
+        assert!(count > 0, "ended after {}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&said);
+        if text.contains(words) {
+            return text.into_owned();
+        }
+    }
+}
+
+fn what_is_sent_behind_a_stream_is_not_carried_out(setup: Setup) {
+    let hub = setup.hub();
+    let publish = Request::new("POST", "/runs/other/events").json(r#"{"type":"a.b"}"#).bytes();
+    let follow = Request::new("GET", "/runs/r/events/stream").bytes();
+    let mut connection = TcpStream::connect(("127.0.0.1", hub.port)).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    connection.write_all(&[follow, publish].concat()).unwrap();
+    let head = said_with(&mut connection, "retry: ");
+    assert!(head.to_lowercase().contains("connection: close"), "{head}");
+    hub.publish("r", &json!({ "type": "a.b" }));
+    said_with(&mut connection, "event: a.b");
+    assert_eq!(hub.get("/runs/other").status, 404);
+    // A client that goes is noticed.
+    drop(connection);
+    until("nobody follows", || (hub.get("/runs/r").json()["subscribers"] == 0).then_some(()));
+}
 
 fn id_of(told: &Value, index: usize) -> String {
     told["events"][index]["id"].as_str().unwrap().to_owned()
