@@ -195,11 +195,11 @@ fn kind_of(wire: &Wire<'_>) -> Result<EventType, InvalidEvent> {
 
 fn extras_of(wire: Wire<'_>) -> Result<Option<Box<Extras>>, InvalidEvent> {
     let extras = Extras {
-        correlation_id: wire.correlation_id.filter(|text| !text.is_empty()),
-        trace_id: wire.trace_id.filter(|text| !text.is_empty()),
-        session_id: wire.session_id.filter(|text| !text.is_empty()),
-        conversation_id: wire.conversation_id.filter(|text| !text.is_empty()),
-        message_id: wire.message_id.filter(|text| !text.is_empty()),
+        correlation_id: wire.correlation_id,
+        trace_id: wire.trace_id,
+        session_id: wire.session_id,
+        conversation_id: wire.conversation_id,
+        message_id: wire.message_id,
         priority: wire.priority,
         tags: shaped(wire.tags, "tags", "an array of strings", is_array_of_strings)?,
         metadata: shaped(wire.metadata, "metadata", "an object", |json| json.starts_with('{'))?,

@@ -60,12 +60,7 @@ impl Roster {
             subscriber.do_send(message.clone());
         }
     }
-}
 
-/// A deletion of a run by this hub is under way.
-pub(super) struct Deletion(Option<Arc<Roster>>);
-
-impl Roster {
     /// Tells every subscriber that the log began anew, unless that is a deletion's doing.
     pub(super) fn broadcast_reset(&self) {
         {
@@ -78,6 +73,9 @@ impl Roster {
         self.broadcast(&FromRun::Reset);
     }
 }
+
+/// A deletion of a run by this hub is under way.
+pub(super) struct Deletion(Option<Arc<Roster>>);
 
 impl Drop for Deletion {
     fn drop(&mut self) {

@@ -11,6 +11,7 @@ mod discovery;
 mod keys;
 mod link;
 mod links;
+mod per_thread;
 mod reader;
 mod reply;
 mod roster;
@@ -99,7 +100,7 @@ impl RedisStore {
             .build()?;
         let (scripts, keys) = (Arc::new(Scripts::new(&rules)), Keys(config.key_style));
         let making = Making {
-            dialer: dialer.clone(),
+            dialer,
             scripts: Arc::clone(&scripts),
             timeout: config.command_timeout,
             losses: Arc::default(),
@@ -111,15 +112,8 @@ impl RedisStore {
         let (appends, ranges) = (links(Use::Writes), links(Use::Reads));
         let most = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
         let streams = Arc::new(Streams::new(keys, config.job_streams, reads.clone()));
-        let tools = reader::Tools {
-            dialer: dialer.clone(),
-            scripts: Arc::clone(&scripts),
-            streams: Arc::clone(&streams),
-            timeout: config.command_timeout,
-            losses: Arc::clone(&making.losses),
-            elsewhere: runtime.handle().clone(),
-        };
-        let readers = Readers::new(tools, most);
+        let tools = reader::Tools { making: making.clone(), streams: Arc::clone(&streams) };
+        let readers = Readers::new(tools, most, runtime.handle().clone());
         let inner = Inner {
             rules,
             keys,

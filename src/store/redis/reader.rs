@@ -12,13 +12,12 @@
 //! one was deleted, or the store rolled back. Where job streams are served it asks of all, and looks whether a
 //! run has another stream by now.
 
-use super::dial::{Dialer, describe};
+use super::dial::describe;
 use super::keys::StreamKey;
-use super::link::{checked, jittered};
-use super::links::own_runtime;
+use super::link::{Making, checked, jittered};
+use super::per_thread::PerThread;
 use super::reply;
 use super::roster::{ROOM, Roster, Wanted};
-use super::scripts::Scripts;
 use super::streams::Streams;
 use crate::event::{EventId, RunId, StoredEvent};
 use crate::store::{StoreError, Tail, TailItem};
@@ -26,14 +25,11 @@ use futures::stream;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::ThreadId;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Streams asked for in one `XREAD`.
@@ -58,27 +54,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What readers work with.
 #[derive(Clone)]
 pub(super) struct Tools {
-    pub(super) dialer: Dialer,
-    pub(super) scripts: Arc<Scripts>,
+    pub(super) making: Making,
     pub(super) streams: Arc<Streams>,
-    /// How long the server may take to answer.
-    pub(super) timeout: Duration,
-    /// The connections that the store's links have lost: what happened to one may have happened to these.
-    pub(super) losses: Arc<AtomicU64>,
-    /// Where readers live that are asked for outside of any runtime.
-    pub(super) elsewhere: Handle,
 }
 
 /// All readers of a store.
 pub(super) struct Readers {
     tools: Tools,
-    most: usize,
-    /// By thread; that of all others last.
-    readers: Mutex<HashMap<Option<ThreadId>, AtWork>>,
+    readers: PerThread<Arc<Reader>>,
 }
-
-/// A reader and its task.
-type AtWork = (Arc<Reader>, JoinHandle<()>);
 
 /// What a reader and its followers share.
 struct Reader {
@@ -88,13 +72,18 @@ struct Reader {
 }
 
 impl Readers {
-    pub(super) fn new(tools: Tools, most: usize) -> Self {
-        Self { tools, most, readers: Mutex::default() }
+    /// At most so many readers; further threads share one, which lives `elsewhere`.
+    pub(super) fn new(tools: Tools, most: usize, elsewhere: Handle) -> Self {
+        Self { tools, readers: PerThread::new(most, elsewhere) }
     }
 
     /// Follows a run, on this thread. Dropping the tail ends it.
     pub(super) fn tail(&self, run: RunId, key: StreamKey, after: EventId) -> Tail {
-        let reader = self.here();
+        let reader = self.readers.here(|runtime| {
+            let reader = Arc::new(Reader { roster: Mutex::default(), work: Notify::new() });
+            let task = runtime.spawn(Arc::clone(&reader).work(self.tools.clone()));
+            (reader, task)
+        });
         let (sink, inbox) = mpsc::channel(ROOM);
         let number = reader.roster.lock().join(run, key, after, sink);
         reader.work.notify_one();
@@ -108,40 +97,12 @@ impl Readers {
 
     /// Says that this thread is about to append to these streams, until what this answers is dropped.
     pub(super) fn appending(&self, names: Vec<String>) -> Appending {
-        let readers = self.readers.lock();
-        let reader =
-            readers.get(&Some(std::thread::current().id())).map(|(reader, _)| Arc::clone(reader));
-        drop(readers);
+        let reader = self.readers.own();
         if let Some(reader) = &reader {
             let mut roster = reader.roster.lock();
             names.iter().for_each(|name| roster.append_begins(name));
         }
         Appending { reader, names }
-    }
-
-    /// This thread's reader. Where a thread has no runtime of its own, or there are as many readers as may
-    /// be, it is the one that is for all.
-    fn here(&self) -> Arc<Reader> {
-        let mut readers = self.readers.lock();
-        // A thread that has ended has taken its reader with it.
-        readers.retain(|_, (_, task)| !task.is_finished());
-        let own = own_runtime().map(|runtime| (Some(std::thread::current().id()), runtime));
-        let may_be_new = readers.len() < self.most;
-        let (key, runtime) = own
-            .filter(|(key, _)| may_be_new || readers.contains_key(key))
-            .unwrap_or_else(|| (None, self.tools.elsewhere.clone()));
-        let (reader, _) = readers.entry(key).or_insert_with(|| {
-            let reader = Arc::new(Reader { roster: Mutex::default(), work: Notify::new() });
-            let task = runtime.spawn(Arc::clone(&reader).work(self.tools.clone()));
-            (reader, task)
-        });
-        Arc::clone(reader)
-    }
-}
-
-impl Drop for Readers {
-    fn drop(&mut self) {
-        self.readers.lock().values().for_each(|(_, task)| task.abort());
     }
 }
 
@@ -253,7 +214,8 @@ impl Reader {
             // Whoever is gone need not be told.
             reader.upgrade().map(|reader| reader.hear(&push)).ok_or(())
         };
-        let mut connection = tools.dialer.dial_to_hear(tools.timeout, listener).await?;
+        let mut connection =
+            tools.making.dialer.dial_to_hear(tools.making.timeout, listener).await?;
         let mut command = redis::cmd("CLIENT");
         command.arg("TRACKING").arg("ON");
         match connection.send_packed_command(&command).await.map_err(|e| describe(&e))? {
@@ -296,7 +258,7 @@ impl Reader {
         pace: &mut Pace,
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        let losses = tools.losses.load(Ordering::Relaxed);
+        let losses = tools.making.losses.load(Ordering::Relaxed);
         let jobs = tools.streams.serves_jobs();
         let check_every = if jobs { CHECK_JOBS_EVERY } else { CHECK_EVERY };
         let mut doubtful = Vec::new();
@@ -324,7 +286,7 @@ impl Reader {
                 drop(timeout(POLL_EVERY, self.work.notified()).await);
                 self.roster.lock().all_changed();
             }
-            if tools.losses.load(Ordering::Relaxed) != losses {
+            if tools.making.losses.load(Ordering::Relaxed) != losses {
                 let reason = "another connection was lost".to_owned();
                 return Err(StoreError::Unreachable { reason });
             }
@@ -393,7 +355,7 @@ impl Reader {
         if followed.is_empty() {
             return Ok(());
         }
-        let script = &tools.scripts.heads;
+        let script = &tools.making.scripts.heads;
         let call = |verb: &str, body: &str| {
             let mut call = redis::cmd(verb);
             call.arg(body).arg(followed.len());
@@ -447,7 +409,7 @@ impl Reader {
             types.cmd("TYPE").arg(&key.name);
         }
         let replies = connection.send_packed_commands(&types, 0, wanted.len());
-        let replies = timeout(tools.timeout, replies).await.map_err(|_| late())?;
+        let replies = timeout(tools.making.timeout, replies).await.map_err(|_| late())?;
         let mut roster = self.roster.lock();
         for (Wanted { key, .. }, kind) in wanted.iter().zip(replies.map_err(|e| no_answer(&e))?) {
             match reply::text(&kind) {
@@ -496,7 +458,7 @@ async fn send(
     command: &redis::Cmd,
     tools: &Tools,
 ) -> Result<Value, StoreError> {
-    let sent = timeout(tools.timeout, connection.send_packed_command(command));
+    let sent = timeout(tools.making.timeout, connection.send_packed_command(command));
     sent.await.map_err(|_| late())?.map_err(|e| no_answer(&e))
 }
 

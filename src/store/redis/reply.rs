@@ -18,17 +18,13 @@ pub(super) fn items(value: Value) -> Result<Vec<Value>, StoreError> {
     }
 }
 
-/// The streams of an answer to `XREAD`, each with its entries. Newer servers send a map.
+/// The streams of an answer to `XREAD` on a connection that speaks RESP3, each with its entries.
 pub(super) fn streams(value: Value) -> Result<Vec<(Value, Value)>, StoreError> {
-    if let Value::Map(streams) = value {
-        return Ok(streams);
+    match value {
+        Value::Map(streams) => Ok(streams),
+        Value::Nil => Ok(Vec::new()),
+        _ => Err(odd("expected streams")),
     }
-    let pair = |stream| {
-        let [name, entries] =
-            <[Value; 2]>::try_from(items(stream)?).map_err(|_| odd("expected a stream"))?;
-        Ok((name, entries))
-    };
-    items(value)?.into_iter().map(pair).collect()
 }
 
 /// The bytes of a text reply.

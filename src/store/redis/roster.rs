@@ -109,8 +109,8 @@ impl Roster {
 
     /// A stream was written to, or is gone.
     pub(super) fn stream_changed(&mut self, name: &[u8]) {
-        let numbers = std::str::from_utf8(name).ok().and_then(|name| self.by_name.get(name));
-        for number in numbers.cloned().unwrap_or_default() {
+        let name = std::str::from_utf8(name).unwrap_or_default();
+        for number in self.followers(name) {
             self.queue(number);
         }
     }
@@ -124,11 +124,7 @@ impl Roster {
 
     /// Nothing new was found in a stream, though it may have changed: it may have been deleted.
     pub(super) fn read_nothing(&mut self, name: &str) {
-        for number in self.by_name.get(name).into_iter().flatten() {
-            if let Some(entry) = self.entries.get_mut(number) {
-                (entry.doubtful, entry.in_step) = (true, true);
-            }
-        }
+        self.each(name, |entry| (entry.doubtful, entry.in_step) = (true, true));
     }
 
     /// A follower has taken something. True if it was left out for want of room.
@@ -196,17 +192,13 @@ impl Roster {
 
     /// An append to this stream begins.
     pub(super) fn append_begins(&mut self, name: &str) {
-        for number in self.by_name.get(name).into_iter().flatten() {
-            if let Some(entry) = self.entries.get_mut(number) {
-                entry.appends += 1;
-            }
-        }
+        self.each(name, |entry| entry.appends += 1);
     }
 
     /// An append to this stream has ended, or nobody waits for its end any more. True if it is to be read.
     pub(super) fn append_ended(&mut self, name: &str) -> bool {
         let mut changed = false;
-        for number in self.by_name.get(name).cloned().unwrap_or_default() {
+        for number in self.followers(name) {
             let Some(entry) = self.entries.get_mut(&number) else { continue };
             // It may have come during the append.
             entry.appends = entry.appends.saturating_sub(1);
@@ -244,15 +236,9 @@ impl Roster {
 
     /// Something was stored in this stream that its followers must read. False if it has none.
     pub(super) fn stored_elsewhere(&mut self, name: &str) -> bool {
-        let numbers = self.by_name.get(name).cloned().unwrap_or_default();
-        for number in &numbers {
-            let number = *number;
-            if let Some(entry) = self.entries.get_mut(&number) {
-                entry.doubtful = true;
-                entry.rests_until = None;
-            }
-            self.must_read(number);
-        }
+        self.each(name, |entry| (entry.doubtful, entry.rests_until) = (true, None));
+        let numbers = self.followers(name);
+        numbers.iter().for_each(|number| self.must_read(*number));
         !numbers.is_empty()
     }
 
@@ -332,9 +318,19 @@ impl Roster {
 
     /// Something else than a stream is kept under this key.
     pub(super) fn is_broken(&mut self, name: &str) {
+        self.each(name, |entry| entry.broken = true);
+    }
+
+    /// Who follows the stream of this name.
+    fn followers(&self, name: &str) -> Vec<u64> {
+        self.by_name.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Does something to all who follow the stream of this name.
+    fn each(&mut self, name: &str, mut act: impl FnMut(&mut Entry)) {
         for number in self.by_name.get(name).into_iter().flatten() {
             if let Some(entry) = self.entries.get_mut(number) {
-                entry.broken = true;
+                act(entry);
             }
         }
     }
