@@ -16,6 +16,7 @@ mod obituary;
 mod pages;
 pub mod publish;
 pub mod publisher;
+mod questions;
 mod registry;
 pub mod restart;
 mod run;
@@ -45,9 +46,11 @@ use crate::store::{
     Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreError, StoreStatus,
 };
 use arbiters::Arbiters;
+use futures::FutureExt;
 use mode::SharedMode;
 use pages::Pages;
 use parking_lot::Mutex;
+use questions::Questions;
 use registry::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -71,6 +74,8 @@ struct Core {
     shards: Vec<Shard>,
     registry: Registry,
     pages: Pages,
+    /// How runs stand, as is being asked.
+    standings: Questions<RunId, Result<RunState, StoreError>>,
     mode: SharedMode,
     supervisor: Mutex<SupervisorSlot>,
     open_streams: AtomicUsize,
@@ -99,6 +104,7 @@ impl Hub {
             rules: ReadRules { lifecycle: config.retention.terminal.rules(), upcasters },
             registry: Registry::default(),
             pages: Pages::default(),
+            standings: Questions::default(),
             mode: SharedMode::default(),
             supervisor: Mutex::default(),
             open_streams: AtomicUsize::new(0),
@@ -149,8 +155,10 @@ impl Hub {
     }
 
     /// The state of a run.
-    pub fn run<'a>(&'a self, run: &'a RunId) -> Answer<'a, RunState> {
-        self.core.store.run(run)
+    pub async fn run(&self, run: &RunId) -> Result<RunState, StoreError> {
+        let (store, of) = (Arc::clone(&self.core.store), run.clone());
+        let put = move || async move { store.run(&of).await }.boxed();
+        self.core.standings.ask(run.clone(), put).await
     }
 
     /// Lists runs, newest activity first.

@@ -95,6 +95,14 @@ impl RedisServer {
         command.query(&mut self.connection()).unwrap()
     }
 
+    /// How often it was asked for a command, by whomever.
+    pub fn calls(&self, command: &str) -> u64 {
+        let all: String = self.command(&["INFO", "commandstats"]);
+        let line = format!("cmdstat_{command}:calls=");
+        let count = all.split_once(&line).map(|(_, rest)| rest.split_once(',').unwrap().0);
+        count.map_or(0, |count| count.parse().unwrap())
+    }
+
     /// `XADD key *` with these fields, as any foreign program would.
     pub fn xadd(&self, key: &str, fields: &[(&str, &[u8])]) -> String {
         let mut command = redis::cmd("XADD");

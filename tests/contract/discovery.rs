@@ -1,6 +1,6 @@
 //! Runs that only other programs have written to are found and listed, with `SCAN` in small steps.
 
-use crate::common::{Hub, RedisServer, Setup, until};
+use crate::common::{Hub, Setup, until};
 
 fn discovering() -> Setup {
     Setup::redis().set("REDIS__DISCOVER", "true")
@@ -15,14 +15,6 @@ fn listed(hub: &Hub) -> Vec<String> {
         runs.iter().map(|run| run["run_id"].as_str().unwrap().to_owned()).collect();
     names.sort();
     names
-}
-
-/// How often Redis was asked for a command, by whomever.
-fn calls(redis: &RedisServer, command: &str) -> u64 {
-    let all: String = redis.command(&["INFO", "commandstats"]);
-    let line = format!("cmdstat_{command}:calls=");
-    let count = all.split_once(&line).map(|(_, rest)| rest.split_once(',').unwrap().0);
-    count.map_or(0, |count| count.parse().unwrap())
 }
 
 fn until_listed(hub: &Hub, wanted: &[&str]) {
@@ -49,12 +41,12 @@ fn foreign_runs_are_listed_in_small_steps() {
     let run = &hub.get("/runs").json()["runs"][0];
     assert_eq!((&run["run_id"], &run["length"]), (&"after".into(), &1.into()));
     // Later walks ask for no run that is listed.
-    let (states, walks) = (calls(redis, "xinfo|stream"), calls(redis, "zmscore"));
+    let (states, walks) = (redis.calls("xinfo|stream"), redis.calls("zmscore"));
     assert!(states > 0);
-    until("further walks", || (calls(redis, "zmscore") >= walks + 3).then_some(()));
-    assert_eq!(calls(redis, "xinfo|stream"), states);
-    assert!(calls(redis, "scan") >= 8, "no step takes the whole keyspace");
-    assert_eq!(calls(redis, "keys"), 0);
+    until("further walks", || (redis.calls("zmscore") >= walks + 3).then_some(()));
+    assert_eq!(redis.calls("xinfo|stream"), states);
+    assert!(redis.calls("scan") >= 8, "no step takes the whole keyspace");
+    assert_eq!(redis.calls("keys"), 0);
 }
 
 #[test]
@@ -71,7 +63,7 @@ fn tagged_runs_and_jobs_are_found() {
     until_listed(&hub, &["a", "b", "c"]);
     let ended = hub.get("/runs?status=finished").json();
     assert_eq!(ended["runs"][0]["run_id"], "c");
-    assert_eq!(calls(redis, "keys"), 0);
+    assert_eq!(redis.calls("keys"), 0);
 }
 
 #[test]
@@ -82,7 +74,7 @@ fn nobody_looks_where_that_is_not_switched_on() {
     let hub = setup.hub();
     hub.publish_numbers("own", 1, 1);
     assert_eq!(listed(&hub), ["own"]);
-    assert_eq!((calls(redis, "scan"), calls(redis, "keys")), (0, 0));
+    assert_eq!((redis.calls("scan"), redis.calls("keys")), (0, 0));
     // Another hub that looks lists it for all.
     let setup = setup.set("REDIS__DISCOVER", "true").with_another_folder();
     let looking = setup.hub();

@@ -77,6 +77,8 @@ pub(super) struct SubscriberActor {
     known_last: EventId,
     /// Whether the reader's cursor may point behind the oldest event kept.
     doubtful: bool,
+    /// When the run was created, in ms, if that is known.
+    born_ms: Option<u64>,
     /// A reset that is to be said as soon as the oldest event is known.
     reset_from: Option<EventId>,
     key: Option<SubscriberKey>,
@@ -98,6 +100,7 @@ impl SubscriberActor {
                     actor.seam = Seam::new(known.cursor);
                     actor.known_last = known.last;
                     actor.doubtful = known.doubtful;
+                    actor.born_ms = known.born_ms;
                     actor.reset_from = known.reset_from;
                     actor.attach(ctx);
                 }
@@ -132,9 +135,9 @@ impl SubscriberActor {
     fn read(&mut self, ctx: &mut Context<Self>) {
         let (core, run, cursor) = (Arc::clone(&self.core), self.run.clone(), self.seam.cursor());
         self.seam.read_begins();
-        let folds = self.outbox.folds().cloned();
+        let (folds, born_ms) = (self.outbox.folds().cloned(), self.born_ms);
         let read = async move {
-            let Some(filter) = folds else { return core.page(&run, cursor).await };
+            let Some(filter) = folds else { return core.page(&run, cursor, born_ms).await };
             // A message is folded whole where one page holds it.
             let request = RangeRequest::after(cursor, FOLD_EVENTS, FOLD_BYTES);
             let page = core.store.range(&run, request).await?;
@@ -319,6 +322,7 @@ impl Handler<FromRun> for SubscriberActor {
             FromRun::Reset => {
                 self.reset_from.get_or_insert(self.seam.cursor());
                 self.outbox.restart(EventId::START, false);
+                self.born_ms = None;
                 if self.seam.reset() {
                     self.read(ctx);
                 }

@@ -15,6 +15,8 @@ pub(super) struct Opening {
     pub(super) ended: bool,
     /// Whether events behind the cursor may have been trimmed.
     pub(super) doubtful: bool,
+    /// When the run was created, in ms, if that is known.
+    pub(super) born_ms: Option<u64>,
     /// The reader's cursor, if it lies ahead of the run.
     pub(super) reset_from: Option<EventId>,
 }
@@ -23,7 +25,14 @@ impl Opening {
     /// At the beginning of a run of which nothing is known.
     pub(super) fn at_nothing() -> Self {
         let start = EventId::START;
-        Self { cursor: start, last: start, ended: false, doubtful: false, reset_from: None }
+        Self {
+            cursor: start,
+            last: start,
+            ended: false,
+            doubtful: false,
+            born_ms: None,
+            reset_from: None,
+        }
     }
 
     /// In a run that stands like this.
@@ -40,19 +49,20 @@ impl Opening {
 
     fn at_known(start: Start, info: &RunInfo) -> Result<Self, SubscribeError> {
         let (last, ended) = (info.last_id, info.status.is_ended());
+        let born_ms = Some(info.created_ms);
         let (cursor, given) = match start {
             Start::Beginning => (EventId::START, false),
             Start::Live => (last, false),
             Start::After(id) => (id, true),
         };
         if cursor > last {
-            return Ok(Self { last, reset_from: Some(cursor), ..Self::at_nothing() });
+            return Ok(Self { last, born_ms, reset_from: Some(cursor), ..Self::at_nothing() });
         }
         if ended && cursor == last && start != Start::Beginning {
             return Err(SubscribeError::Finished);
         }
         let doubtful = given && info.first_id.is_none_or(|first| cursor < first) && cursor < last;
-        Ok(Self { cursor, last, ended, doubtful, reset_from: None })
+        Ok(Self { cursor, last, ended, doubtful, born_ms, reset_from: None })
     }
 }
 

@@ -108,7 +108,7 @@ impl Hub {
             return Err(SubscribeError::Closing);
         }
         let place = Place::take(core).ok_or(SubscribeError::TooMany)?;
-        let (known, blind) = match core.store.run(run).await {
+        let (known, blind) = match self.run(run).await {
             Ok(RunState::Unknown) if options.must_exist => return Err(SubscribeError::NotFound),
             Ok(state) => {
                 let known = Opening::of(options.start, &state)?;
@@ -172,6 +172,7 @@ fn start(
         seam: Seam::new(known.cursor),
         known_last: known.last,
         doubtful: known.doubtful,
+        born_ms: known.born_ms,
         reset_from: known.reset_from,
         key: None,
         obituary: Obituary::new(SubscriberActor::NAME, move || {
@@ -212,7 +213,7 @@ impl Subscription {
     pub fn poll_next(&mut self, cx: &TaskContext<'_>) -> Poll<Option<Item>> {
         if self.outbox.take_orphaned() {
             let Progress { cursor, ended, .. } = self.outbox.progress();
-            let known = Opening { cursor, last: cursor, ended, doubtful: false, reset_from: None };
+            let known = Opening { cursor, last: cursor, ended, ..Opening::at_nothing() };
             self.actor = start(&self.core, &self.run, &self.outbox, &known);
         }
         let pulled = ready!(self.outbox.poll_pull(cx));
