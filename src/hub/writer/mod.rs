@@ -12,6 +12,7 @@ mod drain;
 pub(super) mod measured;
 mod queue;
 mod readback;
+mod readers_first;
 
 use super::Core;
 use super::mode::Mode;
@@ -260,7 +261,8 @@ impl WriterActor {
             None => {}
             Some(Work::Send(flight)) => {
                 self.busy = true;
-                let sent = async move { send(&*store, &queue, flight).await };
+                let core = self.core.clone();
+                let sent = async move { send(&core, &*store, &queue, flight).await };
                 ctx.spawn(
                     sent.into_actor(self).map(|failure, actor, ctx| actor.land(failure, ctx)),
                 );
@@ -316,7 +318,12 @@ enum Trouble {
 }
 
 /// Sends a batch and tells who waits.
-async fn send(store: &dyn LogStore, queue: &Arc<Queue>, flight: Flight) -> Option<Trouble> {
+async fn send(
+    core: &Weak<Core>,
+    store: &dyn LogStore,
+    queue: &Arc<Queue>,
+    flight: Flight,
+) -> Option<Trouble> {
     let began = Instant::now();
     let mut searched = Vec::new();
     let appends = match flight.must_search() {
@@ -358,6 +365,7 @@ async fn send(store: &dyn LogStore, queue: &Arc<Queue>, flight: Flight) -> Optio
             Err(error) => Err(error),
         });
     }
+    readers_first::let_readers_hear(core, &flight).await;
     queue.settle(&flight, told);
     trouble
 }
