@@ -5,6 +5,7 @@
 
 use super::{Event, EventKey, EventType, Extras, Priority, RunId, Source, Timestamp, Version};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 impl Event {
     /// An event of any type, that happened now.
@@ -32,7 +33,7 @@ impl Event {
 
     /// Emitted by this agent.
     pub fn with_source(self, source: Source) -> Self {
-        Self { source: Some(source), ..self }
+        Self { source: Some(Arc::new(source)), ..self }
     }
 
     /// With an idempotency id.
@@ -87,7 +88,7 @@ impl Event {
     }
 
     fn with(mut self, set: impl FnOnce(&mut Extras)) -> Self {
-        set(self.extras.get_or_insert_default());
+        set(Arc::make_mut(self.extras.get_or_insert_default()));
         self
     }
 }

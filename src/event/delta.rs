@@ -8,6 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The types that are deltas.
 const TYPES: [&str; 2] = ["llm.stream", "message.delta"];
@@ -17,7 +18,7 @@ const TYPES: [&str; 2] = ["llm.stream", "message.delta"];
 pub struct MessageKey {
     kind: EventType,
     message_id: Option<Box<str>>,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
 }
 
 /// A piece of a message's text.

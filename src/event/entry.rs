@@ -13,6 +13,7 @@ use super::{
 };
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The name of the field that the store itself fills in, right behind `timestamp`.
 pub const SEQUENCE: &str = "sequence";
@@ -21,7 +22,7 @@ pub const SEQUENCE: &str = "sequence";
 pub fn encode_entry(event: &Event, mut push: impl FnMut(&'static str, &str)) {
     push("timestamp", &event.timestamp.to_string());
     let none = Source::default();
-    let source = event.source.as_ref().unwrap_or(&none);
+    let source = event.source.as_deref().unwrap_or(&none);
     push("source_agent_id", source.agent_id.as_deref().unwrap_or_default());
     push("source_agent_type", source.agent_type.as_deref().unwrap_or_default());
     push("source_agent_name", source.agent_name.as_deref().unwrap_or_default());
@@ -169,7 +170,7 @@ impl<'a> RawEntry<'a> {
         .unwrap_or_else(EventType::unknown)
     }
 
-    fn source(&self) -> Option<Source> {
+    fn source(&self) -> Option<Arc<Source>> {
         let fit = |json: &&str| json_text::check(json).is_ok();
         let json = self.source.and_then(utf8).filter(fit);
         let told = json.and_then(|json| Source::parse(json).ok());
@@ -182,10 +183,10 @@ impl<'a> RawEntry<'a> {
             team_name: text(self.team_name).or(told.team_name),
             json,
         };
-        (source != Source::default()).then_some(source)
+        (source != Source::default()).then(|| Arc::new(source))
     }
 
-    fn extras(&self) -> Option<Box<Extras>> {
+    fn extras(&self) -> Option<Arc<Extras>> {
         let extras = Extras {
             correlation_id: text(self.correlation_id),
             trace_id: text(self.trace_id),
@@ -197,7 +198,7 @@ impl<'a> RawEntry<'a> {
             metadata: self.metadata.map(json_or_string),
             version: self.version.and_then(utf8).and_then(Version::parse),
         };
-        (extras != Extras::default()).then(|| Box::new(extras))
+        (extras != Extras::default()).then(|| Arc::new(extras))
     }
 }
 
@@ -220,7 +221,7 @@ fn text(value: Option<&[u8]>) -> Option<Box<str>> {
 }
 
 /// The value itself where it is JSON fit to be carried, else a JSON string of it.
-fn json_or_string(value: &[u8]) -> Box<str> {
+fn json_or_string<T: for<'a> From<&'a str>>(value: &[u8]) -> T {
     let json =
         utf8(value).and_then(|t| serde_json::from_str::<&RawValue>(t).ok()).map(RawValue::get);
     if let Some(json) = json.filter(|json| json_text::check(json).is_ok()) {
@@ -229,7 +230,7 @@ fn json_or_string(value: &[u8]) -> Box<str> {
     let text: Cow<'_, str> = String::from_utf8_lossy(value);
     let mut out = Vec::with_capacity(text.len() + 2);
     push_string(&mut out, &text);
-    String::from_utf8(out).unwrap_or_default().into()
+    String::from_utf8(out).unwrap_or_default().as_str().into()
 }
 
 #[cfg(test)]
@@ -279,8 +280,7 @@ mod tests {
             let event =
                 parse_event(&run(), &format!("{bare}{more}"), Timestamp::from_ms(5), limits);
             let mut event = event.unwrap();
-            for (source, data) in [(event.source.clone(), "1"), (Some(Source::default()), " {}\n")]
-            {
+            for (source, data) in [(event.source.clone(), "1"), (Some(Arc::default()), " {}\n")] {
                 (event.source, event.data) = (source, data.into());
                 let new = NewEvent::new(event.clone());
                 let mut fields = Vec::new();

@@ -5,6 +5,7 @@
 //! that comes back is looked for in the run itself, from the time it carries. See ARCHITECTURE.md.
 
 use std::fmt;
+use std::sync::Arc;
 use ulid::Ulid;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,7 +14,7 @@ pub const MAX_EVENT_KEY: usize = 128;
 
 /// An `event_id`: 1 to 128 visible ASCII characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EventKey(Box<str>);
+pub struct EventKey(Arc<str>);
 
 /// The text is not an `event_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +41,8 @@ impl EventKey {
     /// A new ULID of the hub's own.
     pub fn generate() -> Self {
         let payload = Ulid::generate().0 >> CHECK_BITS;
-        Self(Ulid(payload << CHECK_BITS | check_of(payload)).to_string().into())
+        let ulid = Ulid(payload << CHECK_BITS | check_of(payload));
+        Self((*ulid.array_to_str(&mut [0; ulid::ULID_LEN])).into())
     }
 
     /// The time in a hub-made ULID, in ms since the Unix epoch; none for ids that no hub made.

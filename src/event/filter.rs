@@ -73,7 +73,7 @@ impl Filter {
 
     /// Whether this event passes.
     pub fn wants_event(&self, event: &Event) -> bool {
-        self.wants(&event.kind, event.source.as_ref())
+        self.wants(&event.kind, event.source.as_deref())
     }
 }
 

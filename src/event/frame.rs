@@ -11,6 +11,7 @@ use super::{
 };
 use bytes::Bytes;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// How a reader wants its SSE frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +55,7 @@ pub struct EncodedEvent {
     pub kind: EventType,
     /// What it does to the run's status.
     pub lifecycle: Option<Lifecycle>,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
     frame: Range<usize>,
     /// The `event:` line, with its line break.
     type_line: Range<usize>,
@@ -159,7 +160,7 @@ impl EncodedBatch {
 impl EncodedEvent {
     /// Whether a reader with this filter gets the event.
     pub fn is_wanted(&self, filter: &Filter) -> bool {
-        filter.wants_all() || filter.wants(&self.kind, self.source.as_ref())
+        filter.wants_all() || filter.wants(&self.kind, self.source.as_deref())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{EventId, EventKey, EventType, RunId, Source, Timestamp, Version, digest};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 /// What JSON allows around a value.
 const JSON_BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -76,7 +77,7 @@ pub struct Extras {
     pub version: Option<Version>,
 }
 
-/// What happened, as the publisher told it.
+/// What happened, as the publisher told it. Clones share its texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The run it belongs to.
@@ -84,15 +85,15 @@ pub struct Event {
     /// When it happened.
     pub timestamp: Timestamp,
     /// Who emitted it.
-    pub source: Option<Source>,
+    pub source: Option<Arc<Source>>,
     /// What kind it is.
     pub kind: EventType,
     /// Any JSON, byte for byte as sent.
-    pub data: Box<str>,
+    pub data: Arc<str>,
     /// The idempotency id; only foreign writers leave it out.
     pub event_id: Option<EventKey>,
     /// The optional fields, if any was given.
-    pub extras: Option<Box<Extras>>,
+    pub extras: Option<Arc<Extras>>,
 }
 
 impl Event {
@@ -101,13 +102,14 @@ impl Event {
         if let Some(extras) = &mut self.extras {
             let Extras {
                 correlation_id, trace_id, session_id, conversation_id, message_id, ..
-            } = &mut **extras;
+            } = Arc::make_mut(extras);
             for text in [correlation_id, trace_id, session_id, conversation_id, message_id] {
                 text.take_if(|text| text.is_empty());
             }
         }
         self.extras.take_if(|extras| **extras == Extras::default());
         if let Some(source) = &mut self.source {
+            let source = Arc::make_mut(source);
             for text in [
                 &mut source.agent_id,
                 &mut source.agent_type,
@@ -117,7 +119,7 @@ impl Event {
                 text.take_if(|text| text.is_empty());
             }
         }
-        self.source.take_if(|source| *source == Source::default());
+        self.source.take_if(|source| **source == Source::default());
         let trimmed = self.data.trim_matches(JSON_BLANKS);
         if trimmed.len() < self.data.len() {
             self.data = trimmed.into();

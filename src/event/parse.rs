@@ -10,6 +10,7 @@ use super::{
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 /// How large an event may be.
 #[derive(Debug, Clone, Copy)]
@@ -155,7 +156,7 @@ pub fn parse_event(
         timestamp: wire.timestamp.as_deref().map_or(Ok(now), Timestamp::parse)?,
         source: wire
             .source
-            .map(|raw| Source::parse(raw.get()).map_err(InvalidEvent::Source))
+            .map(|raw| Source::parse(raw.get()).map(Arc::new).map_err(InvalidEvent::Source))
             .transpose()?,
         kind: kind_of(&wire)?,
         data: wire.data.map_or("null", RawValue::get).into(),
@@ -193,7 +194,7 @@ fn kind_of(wire: &Wire<'_>) -> Result<EventType, InvalidEvent> {
     kind.ok_or(InvalidEvent::NoType)
 }
 
-fn extras_of(wire: Wire<'_>) -> Result<Option<Box<Extras>>, InvalidEvent> {
+fn extras_of(wire: Wire<'_>) -> Result<Option<Arc<Extras>>, InvalidEvent> {
     let extras = Extras {
         correlation_id: wire.correlation_id,
         trace_id: wire.trace_id,
@@ -205,7 +206,7 @@ fn extras_of(wire: Wire<'_>) -> Result<Option<Box<Extras>>, InvalidEvent> {
         metadata: shaped(wire.metadata, "metadata", "an object", |json| json.starts_with('{'))?,
         version: version_of(wire.version)?,
     };
-    Ok((extras != Extras::default()).then(|| Box::new(extras)))
+    Ok((extras != Extras::default()).then(|| Arc::new(extras)))
 }
 
 fn version_of(raw: Option<&RawValue>) -> Result<Option<Version>, InvalidEvent> {

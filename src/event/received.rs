@@ -7,6 +7,7 @@ use super::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 #[derive(Deserialize)]
 struct Kind<'a> {
@@ -64,11 +65,11 @@ pub fn read(json: &str) -> Option<StoredEvent> {
     let event = Event {
         run_id: RunId::parse(&told.run_id).ok()?,
         timestamp: Timestamp::parse(&told.timestamp).ok()?,
-        source: told.source.map(|json| Source::parse(json.get())).transpose().ok()?,
+        source: told.source.map(|json| Source::parse(json.get()).map(Arc::new)).transpose().ok()?,
         kind: EventType::from_parts(&told.event.category, &told.event.action).ok()?,
         data: told.data.get().into(),
         event_id: told.event_id.and_then(|id| EventKey::parse(&id).ok()),
-        extras: (extras != Extras::default()).then(|| Box::new(extras)),
+        extras: (extras != Extras::default()).then(|| Arc::new(extras)),
     };
     let id = EventId::parse(&told.id).ok()?;
     Some(StoredEvent { id, sequence: told.sequence.map(Sequence), event })

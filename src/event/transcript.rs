@@ -5,6 +5,7 @@ use super::delta::{Delta, MessageKey};
 use super::{Event, EventId, Source, StoredEvent};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub struct Transcript {
 #[derive(Debug)]
 struct Open {
     key: MessageKey,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
     has_id: bool,
     message: Message,
     /// Its end was said without its completion; that may still come.
@@ -182,7 +183,7 @@ impl Transcript {
     /// A message of which only this event is known.
     fn message(&self, stored: &StoredEvent, complete: bool) -> Message {
         let (event, id) = (&stored.event, stored.id);
-        let source = event.source.as_ref();
+        let source = event.source.as_deref();
         let agent = source.and_then(|s| s.agent_name.as_deref().or(s.agent_id.as_deref()));
         let trace_id = event.extras.as_ref().and_then(|extras| extras.trace_id.as_deref());
         Message {

@@ -7,6 +7,7 @@ use crate::event::typed::{
 };
 use crate::event::{RunId, Source};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Publishes the events of one job, whose id is its run's.
 #[derive(Clone)]
@@ -73,7 +74,7 @@ impl JobPublisher {
     /// Any known event.
     pub async fn publish(&self, known: &impl KnownEvent) -> Result<Published, PublishError> {
         let mut event = known.event(&self.job);
-        event.source.clone_from(&self.source);
+        event.source = self.source.clone().map(Arc::new);
         self.hub.publish_events(&self.job, [event], Ack::Persisted).await
     }
 }

@@ -64,11 +64,14 @@ impl Hub {
                 "it has {envelope} bytes beside its data, the most is {MAX_ENVELOPE}"
             ));
         }
-        let texts = [Some(&event.data)].into_iter();
-        let extras = event.extras.as_ref();
-        let texts =
-            texts.chain(extras.map(|e| e.tags.as_ref())).chain(extras.map(|e| e.metadata.as_ref()));
-        for json in texts.flatten().chain(event.source.as_ref().and_then(|s| s.json.as_ref())) {
+        let (extras, source) = (event.extras.as_deref(), event.source.as_deref());
+        let texts = [
+            Some(&*event.data),
+            extras.and_then(|e| e.tags.as_deref()),
+            extras.and_then(|e| e.metadata.as_deref()),
+            source.and_then(|s| s.json.as_deref()),
+        ];
+        for json in texts.into_iter().flatten() {
             serde_json::from_str::<&serde_json::value::RawValue>(json)
                 .map_err(|e| e.to_string())?;
             json_text::check(json).map_err(|e| e.to_string())?;
