@@ -8,6 +8,7 @@ use super::App;
 use super::accept;
 use super::answers::{Question, Stamp};
 use super::extract::run_id;
+use super::http10;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::stream::filter;
@@ -40,7 +41,7 @@ pub(super) async fn history(request: HttpRequest, app: Data<App>) -> Result<Http
     let limit = query.number("limit", MAX_LIMIT)?;
     let walk = Walk { hub: app.hub.clone(), range: range(&query)?, filter: filter(&query)?, run };
     if kind == NDJSON {
-        return lines(walk, limit).await;
+        return Ok(http10::readable(&request, lines(walk, limit).await?));
     }
     let body = page_or_kept(&app, walk, request.query_string(), limit).await?;
     Ok(HttpResponse::Ok()

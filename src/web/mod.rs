@@ -8,6 +8,7 @@ mod connection;
 mod embed;
 mod extract;
 mod history;
+mod http10;
 mod messages;
 mod ops;
 mod problem;

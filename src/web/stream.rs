@@ -4,6 +4,7 @@ use super::App;
 use super::accept;
 use super::connection::Handover;
 use super::extract::{last_event_id, last_event_id_text, run_id};
+use super::http10;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::taken_over::{Source, TakenOver};
@@ -13,7 +14,6 @@ use crate::hub::{
     Item, ManySubscription, Shape, Start, SubscribeError, SubscribeOptions, Subscription,
 };
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -127,7 +127,7 @@ fn open_stream(request: &HttpRequest, source: impl Source) -> HttpResponse {
         // Behind the stream nothing more is read from it.
         head.force_close();
     }
-    head.body(body)
+    http10::readable(request, head.body(body))
 }
 
 fn head_of_stream() -> HttpResponseBuilder {
@@ -147,16 +147,12 @@ struct StreamBody<S> {
 
 impl<S: Source> StreamBody<S> {
     fn new(request: &HttpRequest, source: S) -> Self {
-        // What clients of older versions get is the server's to write. In an application that is not ours
-        // there is no such connection.
-        let handover = request.conn_data::<Handover>().filter(|_| speaks_1_1(request)).cloned();
+        // What goes without chunks is the server's to write. In an application that is not ours there is no such
+        // connection.
+        let handover = request.conn_data::<Handover>().filter(|_| http10::knows_chunks(request));
+        let handover = handover.cloned();
         Self { source: Some(source), handover }
     }
-}
-
-/// Whether the answer comes in chunks.
-fn speaks_1_1(request: &HttpRequest) -> bool {
-    request.version() == Version::HTTP_11
 }
 
 impl<S: Source> MessageBody for StreamBody<S> {

@@ -22,6 +22,7 @@ on_both_stores!(
     as_many_streams_as_may_be,
     head_opens_nothing,
     what_is_sent_behind_a_stream_is_not_carried_out,
+    http_1_0_gets_no_chunks,
 );
 
 /// What a raw connection has said once these words were among it.
@@ -53,6 +54,32 @@ fn what_is_sent_behind_a_stream_is_not_carried_out(setup: Setup) {
     // A client that goes is noticed.
     drop(connection);
     until("nobody follows", || (hub.get("/runs/r").json()["subscribers"] == 0).then_some(()));
+}
+
+fn http_1_0_gets_no_chunks(setup: Setup) {
+    let hub = setup.hub();
+    hub.publish("r", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
+    // Head and body, to the end of the connection.
+    let get = |path: &str, accept: &str| {
+        let mut connection = TcpStream::connect(("127.0.0.1", hub.port)).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.0\r\nhost: h\r\naccept: {accept}\r\nconnection: keep-alive\r\n\r\n"
+        );
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
+        body.to_owned()
+    };
+    let streamed = get("/runs/r/events/stream", "text/event-stream");
+    let frames: Vec<&str> = streamed.split_terminator("\n\n").collect();
+    assert_eq!((frames.len(), frames[0]), (4, "retry: 3000"), "{streamed}");
+    assert_eq!(frames[3], "event: close\ndata: {\"reason\":\"run_finished\"}");
+    let exported = get("/runs/r/events", "application/x-ndjson");
+    let types: Vec<Value> = exported.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(types.len(), 2, "{exported}");
 }
 
 fn id_of(told: &Value, index: usize) -> String {
