@@ -312,3 +312,27 @@ fn redis_over_tls() {
     let length: u64 = setup.redis_server().command(&["XLEN", "run:r:events"]);
     assert_eq!(length, 3);
 }
+
+#[test]
+fn a_server_that_tells_of_no_changes_is_asked_again_and_again() {
+    let setup = Setup::redis();
+    let redis = setup.redis_server();
+    let () = redis.command(&["ACL", "SETUSER", "default", "-client|tracking"]);
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    let add = |number: &str| {
+        let fields: [(&str, &[u8]); 3] =
+            [("event_category", b"a"), ("event_action", b"b"), ("sequence", number.as_bytes())];
+        redis.xadd("run:r:events", &fields);
+    };
+    add("1");
+    assert_eq!(stream.sequences(1), [1]);
+    hub.publish_numbers("r", 2, 2);
+    assert_eq!(stream.sequences(2), [2, 3]);
+    add("4");
+    assert_eq!(stream.sequences(1), [4]);
+    let () = redis.command(&["DEL", "run:r:events"]);
+    let (name, gap) = stream.control();
+    assert_eq!((name.as_str(), &gap["reason"]), ("gap", &json!("reset")));
+    assert!(hub.log().contains("CLIENT TRACKING was answered NOPERM"), "{}", hub.log());
+}
