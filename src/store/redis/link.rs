@@ -22,6 +22,9 @@ use tokio::task::JoinHandle;
 /// Pauses between dials: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long the first dial after a loss is waited for: a server that is well answers sooner, and then nothing but
+/// one connection was lost.
+const REDIAL: Duration = Duration::from_millis(100);
 
 /// A connection that heals itself. Clones share it.
 #[derive(Clone)]
@@ -61,16 +64,19 @@ struct Shared {
 enum State {
     /// `losses` is what was counted when the connection was made.
     Up { generation: u64, connection: MultiplexedConnection, losses: u64 },
-    /// `renewing` says that a new connection is about to be made, for which it is worth to wait.
-    Down { generation: u64, reason: String, renewing: bool },
+    /// A new connection may be about to be made; it is worth to wait for that as long as `patience`.
+    Down { generation: u64, reason: String, patience: Duration },
 }
 
 impl Link {
     /// A link that is down until its first dial, which starts at once on `runtime`, where the connection then
     /// lives; and the task that keeps it up.
     pub(super) fn start(purpose: Use, making: Making, runtime: &Handle) -> (Self, JoinHandle<()>) {
-        let state =
-            State::Down { generation: 0, reason: "not connected yet".to_owned(), renewing: false };
+        let state = State::Down {
+            generation: 0,
+            reason: "not connected yet".to_owned(),
+            patience: Duration::ZERO,
+        };
         let shared = Shared {
             purpose,
             making,
@@ -111,7 +117,7 @@ impl Link {
             // Most likely Redis had closed the connection long ago, which nobody notices before using it.
             let dialled = self.shared.dialled.subscribe();
             self.take_down(generation, describe(e));
-            self.wait_for(dialled).await;
+            self.wait_for(dialled, self.shared.making.timeout).await;
             (generation, connection) = self.connection()?;
             sent = connection.send_packed_commands(commands, 0, commands.len()).await;
         }
@@ -140,7 +146,7 @@ impl Link {
     pub(super) async fn revive(&self) -> Result<(), StoreError> {
         let dialled = self.shared.dialled.subscribe();
         if self.command(redis::cmd("PING")).await.is_err() {
-            self.wait_for(dialled).await;
+            self.wait_for(dialled, self.shared.making.timeout).await;
             self.command(redis::cmd("PING")).await?;
         }
         Ok(())
@@ -148,32 +154,35 @@ impl Link {
 
     /// Makes a new connection if any link has lost one since this one was made.
     async fn renew_after_a_loss(&self) {
-        let dialled = {
+        let making = &self.shared.making;
+        let (dialled, patience) = {
             let mut state = self.shared.state.lock();
-            match &*state {
-                State::Down { renewing: false, .. } => return,
-                State::Down { .. } => {}
+            let patience = match &*state {
+                State::Down { patience, .. } if patience.is_zero() => return,
+                State::Down { patience, .. } => *patience,
                 State::Up { generation, losses, .. } => {
-                    if *losses == self.shared.making.losses.load(Ordering::Relaxed) {
+                    if *losses == making.losses.load(Ordering::Relaxed) {
                         return;
                     }
+                    let (generation, patience) = (*generation, making.timeout);
                     let reason = "another connection was lost".to_owned();
-                    *state = State::Down { generation: *generation, reason, renewing: true };
+                    *state = State::Down { generation, reason, patience };
+                    patience
                 }
-            }
-            self.shared.dialled.subscribe()
+            };
+            (self.shared.dialled.subscribe(), patience)
         };
         self.shared.down.notify_one();
-        self.wait_for(dialled).await;
+        self.wait_for(dialled, patience).await;
     }
 
     /// Waits for the end of a dial, either way.
-    async fn wait_for(&self, mut dialled: watch::Receiver<bool>) {
+    async fn wait_for(&self, mut dialled: watch::Receiver<bool>, patience: Duration) {
         if self.trouble().is_none() {
             // It is up again already.
             return;
         }
-        drop(tokio::time::timeout(self.shared.making.timeout, dialled.changed()).await);
+        drop(tokio::time::timeout(patience, dialled.changed()).await);
     }
 
     fn connection(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
@@ -238,7 +247,7 @@ impl Link {
             log::warn!("lost a connection to Redis ({}): {reason}", self.shared.purpose.name());
             self.shared.making.losses.fetch_add(1, Ordering::Relaxed);
             // Dropping the connection closes it.
-            *state = State::Down { generation, reason, renewing: false };
+            *state = State::Down { generation, reason, patience: REDIAL };
             self.shared.down.notify_one();
         }
     }
@@ -259,7 +268,7 @@ impl Shared {
         if matches!(&*state, State::Down { reason: earlier, .. } if *earlier != reason) {
             log::warn!("cannot connect to Redis ({}): {reason}", self.purpose.name());
         }
-        *state = State::Down { generation, reason, renewing: false };
+        *state = State::Down { generation, reason, patience: Duration::ZERO };
     }
 }
 
