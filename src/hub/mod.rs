@@ -156,9 +156,7 @@ impl Hub {
 
     /// The state of a run.
     pub async fn run(&self, run: &RunId) -> Result<RunState, StoreError> {
-        let (store, of) = (Arc::clone(&self.core.store), run.clone());
-        let put = move || async move { store.run(&of).await }.boxed();
-        self.core.standings.ask(run.clone(), put).await
+        self.core.run(run).await
     }
 
     /// Lists runs, newest activity first.
@@ -251,5 +249,14 @@ impl Hub {
         while self.core.open_streams.load(Ordering::Acquire) > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+impl Core {
+    /// How a run stands, asked once for all who ask meanwhile.
+    async fn run(&self, run: &RunId) -> Result<RunState, StoreError> {
+        let (store, of) = (Arc::clone(&self.store), run.clone());
+        let put = move || async move { store.run(&of).await }.boxed();
+        self.standings.ask(run.clone(), put).await
     }
 }

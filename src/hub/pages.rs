@@ -5,8 +5,9 @@
 //! the run: the seam reads on from where it ends, and one that is empty is not taken from another.
 //!
 //! A page behind which there is more is kept for [`KEPT_FOR`] as well, since a crowd does not walk in step. What
-//! such a page holds does not change, and what comes behind it is read anew. It goes only to those who found
-//! the same run when they came: one that was deleted and began again meanwhile has another birth.
+//! such a page holds does not change, and what comes behind it is read anew. It goes only to those who found,
+//! when they came, that the run holds all of it: the run may have been deleted, have expired or been trimmed
+//! since it was read. Whoever does not know what the run holds reads for itself.
 
 use super::Core;
 use crate::event::{EncodedBatch, EventId, RunId, Sequence};
@@ -62,25 +63,27 @@ struct State {
 
 struct Kept {
     place: Place,
-    /// When the run was created, in ms.
-    born_ms: u64,
     until: Instant,
     page: Arc<ReadPage>,
 }
 
+/// The first and the last position that a run held when a reader came.
+pub(super) type Span = (EventId, EventId);
+
 impl Core {
-    /// The page of a run behind a position. `born_ms` is when the run was created, as far as its reader knows.
+    /// The page of a run behind a position. `held` is what the run held when its reader came, if that is known.
     pub(super) async fn page(
         self: &Arc<Self>,
         run: &RunId,
         after: EventId,
-        born_ms: Option<u64>,
+        held: Option<Span>,
     ) -> Result<Arc<ReadPage>, StoreError> {
+        let Some(held) = held else { return self.read_page(run, after).await };
         let place = (run.clone(), after);
         let mut reads = false;
         let reading = {
             let mut state = self.pages.0.lock();
-            if let Some(page) = state.kept(&place, born_ms, Instant::now()) {
+            if let Some(page) = state.kept(&place, held, Instant::now()) {
                 return Ok(page);
             }
             let reading = state.under_way.entry(place.clone()).or_insert_with(|| {
@@ -93,12 +96,12 @@ impl Core {
         // Whoever began it ends the sharing, also if it goes away in the middle; the others read on.
         let shared = reads.then(|| Sharing { core: Arc::clone(self), place: place.clone() });
         let page = reading.await?;
-        if shared.is_none() && page.first.is_none() {
+        if shared.is_none() && page.first.is_none_or(|(first, _)| first < held.0) {
             // It may have been read before what the subscriber knows of was there.
             return self.read_page(run, after).await;
         }
-        if let (Some(born_ms), true, true) = (born_ms, shared.is_some(), page.more) {
-            self.keep(place, born_ms, Arc::clone(&page));
+        if shared.is_some() && page.first.is_some() && page.more {
+            self.keep(place, Arc::clone(&page));
         }
         Ok(page)
     }
@@ -109,9 +112,9 @@ impl Core {
         Ok(Arc::new(ReadPage::of(page, encode)))
     }
 
-    fn keep(self: &Arc<Self>, place: Place, born_ms: u64, page: Arc<ReadPage>) {
+    fn keep(self: &Arc<Self>, place: Place, page: Arc<ReadPage>) {
         let until = Instant::now() + KEPT_FOR;
-        self.pages.0.lock().keep(Kept { place, born_ms, until, page });
+        self.pages.0.lock().keep(Kept { place, until, page });
         let core = Arc::downgrade(self);
         actix::spawn(async move {
             sleep(KEPT_FOR).await;
@@ -123,8 +126,11 @@ impl Core {
 }
 
 impl State {
-    fn kept(&self, place: &Place, born_ms: Option<u64>, now: Instant) -> Option<Arc<ReadPage>> {
-        let is_it = |k: &&Kept| k.place == *place && Some(k.born_ms) == born_ms && k.until > now;
+    fn kept(&self, place: &Place, held: Span, now: Instant) -> Option<Arc<ReadPage>> {
+        let is_it = |kept: &&Kept| {
+            let begins_in = kept.page.first.is_some_and(|(first, _)| first >= held.0);
+            kept.place == *place && kept.until > now && begins_in && kept.page.batch.last <= held.1
+        };
         self.kept.iter().find(is_it).map(|kept| Arc::clone(&kept.page))
     }
 
@@ -157,25 +163,29 @@ impl Drop for Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::ReadRules;
+    use crate::event::{ReadRules, decode_entry};
 
     #[test]
-    fn a_page_is_kept_for_a_while_for_readers_of_the_same_run() {
-        let place = |n| (RunId::parse("r").unwrap(), EventId::new(n, 0));
-        let page = || {
-            let batch = EncodedBatch::encode(EventId::START, Vec::new(), &ReadRules::default());
-            Arc::new(ReadPage { batch, first: None, more: true })
+    fn a_page_is_kept_for_a_while_for_readers_of_what_it_holds() {
+        let at = |n| EventId::new(n, 0);
+        let place = |n| (RunId::parse("r").unwrap(), at(n));
+        let page = |n: u64| {
+            let event = decode_entry(&place(n).0, at(n + 1), []);
+            let batch = EncodedBatch::encode(at(n), vec![event], &ReadRules::default());
+            Arc::new(ReadPage { batch, first: Some((at(n + 1), None)), more: true })
         };
         let (now, mut state) = (Instant::now(), State::default());
         let until = now + KEPT_FOR;
         for n in 0..=MOST_KEPT as u64 {
-            state.keep(Kept { place: place(n), born_ms: 5, until, page: page() });
+            state.keep(Kept { place: place(n), until, page: page(n) });
         }
-        assert!(state.kept(&place(1), Some(5), now).is_some());
-        assert!(state.kept(&place(0), Some(5), now).is_none(), "there are {MOST_KEPT} at most");
-        assert!(state.kept(&place(1), Some(6), now).is_none(), "it is another run by now");
-        assert!(state.kept(&place(1), None, now).is_none());
-        assert!(state.kept(&place(1), Some(5), until).is_none());
+        let holds = (at(1), at(100));
+        assert!(state.kept(&place(1), holds, now).is_some());
+        assert!(state.kept(&place(0), holds, now).is_none(), "there are {MOST_KEPT} at most");
+        assert!(state.kept(&place(1), (at(2), at(2)), now).is_some());
+        assert!(state.kept(&place(1), (at(3), at(100)), now).is_none(), "trimmed, or another run");
+        assert!(state.kept(&place(1), (at(1), at(1)), now).is_none(), "it holds less by now");
+        assert!(state.kept(&place(1), holds, until).is_none());
         state.forget(until);
         assert!(state.kept.is_empty());
     }

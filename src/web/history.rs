@@ -245,8 +245,8 @@ async fn lines(mut walk: Walk, limit: Option<usize>) -> Result<HttpResponse, Pro
             let left = left - read.len().min(left);
             Ok(Some((Bytes::from(out), (walk, None, left))))
         });
-    // A store that goes away in the middle ends the body without its proper end: the client sees that
-    // it has not got all.
+    // A store that goes away in the middle ends the body without its proper end: a client of HTTP/1.1 sees
+    // that it has not got all.
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, NDJSON))
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -22,7 +22,7 @@ pub use session::{Start, SubscribeError, SubscribeOptions, Subscription};
 use super::Core;
 use super::mode::Mode;
 use super::obituary::Obituary;
-use super::pages::ReadPage;
+use super::pages::{ReadPage, Span};
 use super::registry::SubscriberKey;
 use super::run::Gap;
 use crate::event::{EncodedBatch, EventId, RunId, Timestamp, delta};
@@ -77,8 +77,8 @@ pub(super) struct SubscriberActor {
     known_last: EventId,
     /// Whether the reader's cursor may point behind the oldest event kept.
     doubtful: bool,
-    /// When the run was created, in ms, if that is known.
-    born_ms: Option<u64>,
+    /// The first and the last event that the run held when the reader came, if that is known.
+    held: Option<Span>,
     /// A reset that is to be said as soon as the oldest event is known.
     reset_from: Option<EventId>,
     key: Option<SubscriberKey>,
@@ -91,7 +91,7 @@ impl SubscriberActor {
     /// Asks until the store answers how the run stands, and begins there.
     fn find_out(&mut self, start: Start, ctx: &mut Context<Self>) {
         let (core, run) = (Arc::clone(&self.core), self.run.clone());
-        let asked = async move { core.store.run(&run).await };
+        let asked = async move { core.run(&run).await };
         ctx.spawn(asked.into_actor(self).map(move |state, actor, ctx| match state {
             _ if actor.core.is_closing() => actor.close(CloseReason::Shutdown, ctx),
             Ok(state) => match Opening::of(start, &state) {
@@ -100,7 +100,7 @@ impl SubscriberActor {
                     actor.seam = Seam::new(known.cursor);
                     actor.known_last = known.last;
                     actor.doubtful = known.doubtful;
-                    actor.born_ms = known.born_ms;
+                    actor.held = known.held;
                     actor.reset_from = known.reset_from;
                     actor.attach(ctx);
                 }
@@ -135,9 +135,9 @@ impl SubscriberActor {
     fn read(&mut self, ctx: &mut Context<Self>) {
         let (core, run, cursor) = (Arc::clone(&self.core), self.run.clone(), self.seam.cursor());
         self.seam.read_begins();
-        let (folds, born_ms) = (self.outbox.folds().cloned(), self.born_ms);
+        let (folds, held) = (self.outbox.folds().cloned(), self.held);
         let read = async move {
-            let Some(filter) = folds else { return core.page(&run, cursor, born_ms).await };
+            let Some(filter) = folds else { return core.page(&run, cursor, held).await };
             // A message is folded whole where one page holds it.
             let request = RangeRequest::after(cursor, FOLD_EVENTS, FOLD_BYTES);
             let page = core.store.range(&run, request).await?;
@@ -322,7 +322,7 @@ impl Handler<FromRun> for SubscriberActor {
             FromRun::Reset => {
                 self.reset_from.get_or_insert(self.seam.cursor());
                 self.outbox.restart(EventId::START, false);
-                self.born_ms = None;
+                self.held = None;
                 if self.seam.reset() {
                     self.read(ctx);
                 }

@@ -2,6 +2,7 @@
 
 use super::session::{Start, SubscribeError};
 use crate::event::EventId;
+use crate::hub::pages::Span;
 use crate::store::{RunInfo, RunState};
 
 /// Where a stream begins, and what is known of the run there.
@@ -15,8 +16,8 @@ pub(super) struct Opening {
     pub(super) ended: bool,
     /// Whether events behind the cursor may have been trimmed.
     pub(super) doubtful: bool,
-    /// When the run was created, in ms, if that is known.
-    pub(super) born_ms: Option<u64>,
+    /// The first and the last event that the run holds, if it is known to hold any.
+    pub(super) held: Option<Span>,
     /// The reader's cursor, if it lies ahead of the run.
     pub(super) reset_from: Option<EventId>,
 }
@@ -30,7 +31,7 @@ impl Opening {
             last: start,
             ended: false,
             doubtful: false,
-            born_ms: None,
+            held: None,
             reset_from: None,
         }
     }
@@ -49,20 +50,20 @@ impl Opening {
 
     fn at_known(start: Start, info: &RunInfo) -> Result<Self, SubscribeError> {
         let (last, ended) = (info.last_id, info.status.is_ended());
-        let born_ms = Some(info.created_ms);
+        let held = info.first_id.map(|first| (first, last));
         let (cursor, given) = match start {
             Start::Beginning => (EventId::START, false),
             Start::Live => (last, false),
             Start::After(id) => (id, true),
         };
         if cursor > last {
-            return Ok(Self { last, born_ms, reset_from: Some(cursor), ..Self::at_nothing() });
+            return Ok(Self { last, held, reset_from: Some(cursor), ..Self::at_nothing() });
         }
         if ended && cursor == last && start != Start::Beginning {
             return Err(SubscribeError::Finished);
         }
         let doubtful = given && info.first_id.is_none_or(|first| cursor < first) && cursor < last;
-        Ok(Self { cursor, last, ended, doubtful, born_ms, reset_from: None })
+        Ok(Self { cursor, last, ended, doubtful, held, reset_from: None })
     }
 }
 

@@ -172,7 +172,7 @@ fn start(
         seam: Seam::new(known.cursor),
         known_last: known.last,
         doubtful: known.doubtful,
-        born_ms: known.born_ms,
+        held: known.held,
         reset_from: known.reset_from,
         key: None,
         obituary: Obituary::new(SubscriberActor::NAME, move || {

@@ -1,7 +1,8 @@
 //! Lets readers hear of what was stored before its publishers are answered.
 //!
 //! Where threads share a processor, whoever is woken first is served first, and an answer wakes a whole HTTP
-//! worker. A publisher hardly notices the difference, a reader waits for nothing else. Where readers are many it is
+//! worker. A publisher hardly notices the difference, a reader waits for nothing else. (It works where the store hands
+//! over what it has stored; tails of the embedded store have to ask for it first.) Where readers are many it is
 //! the other way round: their batches grow if more is published meanwhile, and no publisher is to wait for
 //! thousands of them.
 
