@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct JobPublisher {
     hub: Hub,
     job: RunId,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
 }
 
 impl JobPublisher {
@@ -25,7 +25,7 @@ impl JobPublisher {
 
     /// The same, for an agent.
     pub fn with_source(self, source: Source) -> Self {
-        Self { source: Some(source), ..self }
+        Self { source: Some(Arc::new(source)), ..self }
     }
 
     /// A task has begun.
@@ -74,7 +74,7 @@ impl JobPublisher {
     /// Any known event.
     pub async fn publish(&self, known: &impl KnownEvent) -> Result<Published, PublishError> {
         let mut event = known.event(&self.job);
-        event.source = self.source.clone().map(Arc::new);
+        event.source.clone_from(&self.source);
         self.hub.publish_events(&self.job, [event], Ack::Persisted).await
     }
 }

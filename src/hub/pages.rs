@@ -43,6 +43,11 @@ impl ReadPage {
         let first = page.events.first().map(|event| (event.id, event.sequence));
         Self { first, more: page.more, batch: encode(page) }
     }
+
+    /// Whether it begins with something that the run held then.
+    fn begins_in(&self, held: Span) -> bool {
+        self.first.is_some_and(|(first, _)| first >= held.0)
+    }
 }
 
 type Reading = Shared<BoxFuture<'static, Result<Arc<ReadPage>, StoreError>>>;
@@ -68,7 +73,7 @@ struct Kept {
 }
 
 /// The first and the last position that a run held when a reader came.
-pub(super) type Span = (EventId, EventId);
+type Span = (EventId, EventId);
 
 impl Core {
     /// The page of a run behind a position. `held` is what the run held when its reader came, if that is known.
@@ -96,7 +101,7 @@ impl Core {
         // Whoever began it ends the sharing, also if it goes away in the middle; the others read on.
         let shared = reads.then(|| Sharing { core: Arc::clone(self), place: place.clone() });
         let page = reading.await?;
-        if shared.is_none() && page.first.is_none_or(|(first, _)| first < held.0) {
+        if shared.is_none() && !page.begins_in(held) {
             // It may have been read before what the subscriber knows of was there.
             return self.read_page(run, after).await;
         }
@@ -128,8 +133,9 @@ impl Core {
 impl State {
     fn kept(&self, place: &Place, held: Span, now: Instant) -> Option<Arc<ReadPage>> {
         let is_it = |kept: &&Kept| {
-            let begins_in = kept.page.first.is_some_and(|(first, _)| first >= held.0);
-            kept.place == *place && kept.until > now && begins_in && kept.page.batch.last <= held.1
+            let page = &kept.page;
+            let is_held = page.begins_in(held) && page.batch.last <= held.1;
+            kept.place == *place && kept.until > now && is_held
         };
         self.kept.iter().find(is_it).map(|kept| Arc::clone(&kept.page))
     }

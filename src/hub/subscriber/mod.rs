@@ -22,7 +22,7 @@ pub use session::{Start, SubscribeError, SubscribeOptions, Subscription};
 use super::Core;
 use super::mode::Mode;
 use super::obituary::Obituary;
-use super::pages::{ReadPage, Span};
+use super::pages::ReadPage;
 use super::registry::SubscriberKey;
 use super::run::Gap;
 use crate::event::{EncodedBatch, EventId, RunId, Timestamp, delta};
@@ -75,10 +75,10 @@ pub(super) struct SubscriberActor {
     seam: Seam,
     /// Where the run stood when the reader came.
     known_last: EventId,
+    /// The oldest event that the run held then, if that is known and the log has not begun anew.
+    known_first: Option<EventId>,
     /// Whether the reader's cursor may point behind the oldest event kept.
     doubtful: bool,
-    /// The first and the last event that the run held when the reader came, if that is known.
-    held: Option<Span>,
     /// A reset that is to be said as soon as the oldest event is known.
     reset_from: Option<EventId>,
     key: Option<SubscriberKey>,
@@ -100,7 +100,7 @@ impl SubscriberActor {
                     actor.seam = Seam::new(known.cursor);
                     actor.known_last = known.last;
                     actor.doubtful = known.doubtful;
-                    actor.held = known.held;
+                    actor.known_first = known.first;
                     actor.reset_from = known.reset_from;
                     actor.attach(ctx);
                 }
@@ -135,7 +135,8 @@ impl SubscriberActor {
     fn read(&mut self, ctx: &mut Context<Self>) {
         let (core, run, cursor) = (Arc::clone(&self.core), self.run.clone(), self.seam.cursor());
         self.seam.read_begins();
-        let (folds, held) = (self.outbox.folds().cloned(), self.held);
+        let folds = self.outbox.folds().cloned();
+        let held = self.known_first.map(|first| (first, self.known_last));
         let read = async move {
             let Some(filter) = folds else { return core.page(&run, cursor, held).await };
             // A message is folded whole where one page holds it.
@@ -322,7 +323,7 @@ impl Handler<FromRun> for SubscriberActor {
             FromRun::Reset => {
                 self.reset_from.get_or_insert(self.seam.cursor());
                 self.outbox.restart(EventId::START, false);
-                self.held = None;
+                self.known_first = None;
                 if self.seam.reset() {
                     self.read(ctx);
                 }

@@ -2,7 +2,6 @@
 
 use super::session::{Start, SubscribeError};
 use crate::event::EventId;
-use crate::hub::pages::Span;
 use crate::store::{RunInfo, RunState};
 
 /// Where a stream begins, and what is known of the run there.
@@ -16,8 +15,8 @@ pub(super) struct Opening {
     pub(super) ended: bool,
     /// Whether events behind the cursor may have been trimmed.
     pub(super) doubtful: bool,
-    /// The first and the last event that the run holds, if it is known to hold any.
-    pub(super) held: Option<Span>,
+    /// The oldest event that the run holds, if it is known to hold any.
+    pub(super) first: Option<EventId>,
     /// The reader's cursor, if it lies ahead of the run.
     pub(super) reset_from: Option<EventId>,
 }
@@ -31,7 +30,7 @@ impl Opening {
             last: start,
             ended: false,
             doubtful: false,
-            held: None,
+            first: None,
             reset_from: None,
         }
     }
@@ -49,21 +48,20 @@ impl Opening {
     }
 
     fn at_known(start: Start, info: &RunInfo) -> Result<Self, SubscribeError> {
-        let (last, ended) = (info.last_id, info.status.is_ended());
-        let held = info.first_id.map(|first| (first, last));
+        let (first, last, ended) = (info.first_id, info.last_id, info.status.is_ended());
         let (cursor, given) = match start {
             Start::Beginning => (EventId::START, false),
             Start::Live => (last, false),
             Start::After(id) => (id, true),
         };
         if cursor > last {
-            return Ok(Self { last, held, reset_from: Some(cursor), ..Self::at_nothing() });
+            return Ok(Self { last, first, reset_from: Some(cursor), ..Self::at_nothing() });
         }
         if ended && cursor == last && start != Start::Beginning {
             return Err(SubscribeError::Finished);
         }
-        let doubtful = given && info.first_id.is_none_or(|first| cursor < first) && cursor < last;
-        Ok(Self { cursor, last, ended, doubtful, held, reset_from: None })
+        let doubtful = given && first.is_none_or(|first| cursor < first) && cursor < last;
+        Ok(Self { cursor, last, ended, doubtful, first, reset_from: None })
     }
 }
 

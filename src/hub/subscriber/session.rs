@@ -172,7 +172,7 @@ fn start(
         seam: Seam::new(known.cursor),
         known_last: known.last,
         doubtful: known.doubtful,
-        held: known.held,
+        known_first: known.first,
         reset_from: known.reset_from,
         key: None,
         obituary: Obituary::new(SubscriberActor::NAME, move || {
