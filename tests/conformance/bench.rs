@@ -26,7 +26,8 @@ pub struct Bench {
 enum Place {
     Memory,
     Folder(TempDir, EmbeddedConfig),
-    Server(RedisServer),
+    /// Whether job streams are served goes with it.
+    Server(RedisServer, bool),
 }
 
 impl Bench {
@@ -49,7 +50,11 @@ impl Bench {
     }
 
     pub fn redis() -> Self {
-        Self { place: Place::Server(RedisServer::start()) }
+        Self { place: Place::Server(RedisServer::start(), false) }
+    }
+
+    pub fn redis_with_jobs() -> Self {
+        Self { place: Place::Server(RedisServer::start(), true) }
     }
 
     /// Opens a store here. But for one in memory, it holds what the stores opened before have left.
@@ -59,11 +64,12 @@ impl Bench {
             Place::Folder(dir, config) => {
                 Arc::new(EmbeddedStore::open(dir.path(), rules, config).unwrap())
             }
-            Place::Server(server) => {
+            Place::Server(server, job_streams) => {
                 // A test machine that is busy for a moment is no failure of the store.
                 let config = RedisConfig {
                     connect_timeout: PATIENCE,
                     command_timeout: PATIENCE,
+                    job_streams: *job_streams,
                     ..RedisConfig::default()
                 };
                 Arc::new(RedisStore::start(&RedisUrl::new(server.url()), rules, &config).unwrap())
@@ -74,7 +80,7 @@ impl Bench {
     /// The server behind the stores.
     pub fn server(&self) -> &RedisServer {
         match &self.place {
-            Place::Server(server) => server,
+            Place::Server(server, _) => server,
             _ => panic!("this store has no server"),
         }
     }

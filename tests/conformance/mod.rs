@@ -11,6 +11,11 @@ macro_rules! on_every_store {
     ($($check:ident),* $(,)?) => { on_stores!([memory, embedded, redis], [$($check),*]); };
 }
 
+/// Makes each check a test on Redis where job streams are served.
+macro_rules! on_redis_with_jobs {
+    ($($check:ident),* $(,)?) => { on_stores!([redis_with_jobs], [$($check),*]); };
+}
+
 /// Makes each check a test on every store whose content can be opened again.
 macro_rules! on_lasting_stores {
     ($($check:ident),* $(,)?) => { on_stores!([embedded, everysec, redis], [$($check),*]); };
@@ -32,6 +37,7 @@ macro_rules! on_store {
 mod append;
 mod bench;
 mod event_ids;
+mod jobs;
 mod lasting;
 mod life;
 mod list;

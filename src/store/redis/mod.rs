@@ -22,7 +22,7 @@ pub use dial::InvalidUrl;
 
 use super::{
     Answer, LogStore, Order, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor,
-    RunsPage, StoreError, StoreRules, StoreStatus, Tail, as_ms, now_ms,
+    RunsPage, StoreError, StoreRules, StoreStatus, Tail, TailItem, as_ms, now_ms,
 };
 use crate::config::{RedisConfig, RedisUrl};
 use crate::event::entry::encode_entry;
@@ -80,6 +80,8 @@ pub enum SetupError {
 
 /// Entries read at first, before their size is known.
 const FIRST_READ: usize = 16;
+/// How long to wait before a question is asked again that the server did not answer.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// The most runs looked at for one page of the list.
 const LIST_SCAN: usize = 200;
 /// The most entries of the list one sweep looks at.
@@ -315,6 +317,29 @@ impl RedisStore {
             .collect()
     }
 
+    /// Where a tail begins that is to go on behind `after`, where job streams are served: the run's stream may
+    /// have become another one since that position was read. Waits until the server answers.
+    async fn place_in_jobs(&self, run: &RunId, after: EventId) -> (StreamKey, EventId) {
+        loop {
+            match self.oldest_now(run).await {
+                // Nothing of a stream that begins behind the position is known to the follower.
+                Ok((stream, Some(oldest))) if after < oldest => return (stream, EventId::START),
+                Ok((stream, _)) => return (stream, after),
+                // The reader looks now and then whether it has been mended.
+                Err(StoreError::BrokenRun { .. }) => return (self.inner.keys.stream(run), after),
+                Err(e) => log::debug!("could not find the stream of run {run}: {e}"),
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// The stream that holds a run's events now, and its oldest event.
+    async fn oldest_now(&self, run: &RunId) -> Result<(StreamKey, Option<EventId>), StoreError> {
+        let stream = self.inner.streams.of(run).await?;
+        let page = self.read_from(&stream, run, RangeRequest::oldest()).await?;
+        Ok((stream, page.events.first().map(|event| event.id)))
+    }
+
     /// Members of the list of runs from a place on, newest activity first, with their scores.
     async fn listed(&self, offset: usize, newest: u64) -> Result<Vec<(u64, RunId)>, StoreError> {
         let mut command = redis::cmd("ZREVRANGEBYSCORE");
@@ -501,16 +526,17 @@ impl LogStore for RedisStore {
     }
 
     fn tail(&self, run: &RunId, after: EventId) -> Tail {
-        let (inner, run) = (Arc::clone(&self.inner), run.clone());
+        let (inner, run) = (&self.inner, run.clone());
         if !inner.streams.serves_jobs() {
             let stream = inner.keys.stream(&run);
             return inner.readers.tail(run, stream, after);
         }
+        let store = self.clone();
         let tail = async move {
-            // Should Redis be away, the reader finds the stream later.
-            let found = inner.streams.of(&run).await;
-            let stream = found.unwrap_or_else(|_| inner.keys.stream(&run));
-            inner.readers.tail(run, stream, after)
+            let (stream, position) = store.place_in_jobs(&run, after).await;
+            let reset = (position != after).then_some(TailItem::Reset);
+            let items = store.inner.readers.tail(run, stream, position);
+            futures::stream::iter(reset).chain(items)
         };
         Box::pin(futures::stream::once(tail).flatten())
     }
