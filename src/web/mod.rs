@@ -20,6 +20,7 @@ mod schemas;
 mod server;
 mod stream;
 mod taken_over;
+mod turns;
 mod ws;
 
 pub use problem::{Code, Problem};

@@ -8,6 +8,7 @@ use super::http10;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::taken_over::{Source, TakenOver};
+use super::turns::Turn;
 use crate::event::frame::Framing;
 use crate::event::{EventId, Filter, RunId, many_cursor};
 use crate::hub::{
@@ -142,6 +143,7 @@ fn head_of_stream() -> HttpResponseBuilder {
 /// The body of a stream, until the stream takes the connection over.
 struct StreamBody<S> {
     source: Option<S>,
+    turn: Turn,
     handover: Option<Handover>,
 }
 
@@ -151,7 +153,7 @@ impl<S: Source> StreamBody<S> {
         // connection.
         let handover = request.conn_data::<Handover>().filter(|_| http10::knows_chunks(request));
         let handover = handover.cloned();
-        Self { source: Some(source), handover }
+        Self { source: Some(source), turn: Turn::default(), handover }
     }
 }
 
@@ -174,8 +176,9 @@ impl<S: Source> MessageBody for StreamBody<S> {
             }
             return Poll::Ready(None);
         }
-        let Some(source) = &mut self.source else { return Poll::Ready(None) };
-        source.poll_bytes(cx).map(|bytes| bytes.map(Ok))
+        let Self { source, turn, .. } = &mut *self;
+        let Some(source) = source else { return Poll::Ready(None) };
+        turn.poll(cx, |cx| source.poll_bytes(cx)).map(|bytes| bytes.map(Ok))
     }
 }
 

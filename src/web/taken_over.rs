@@ -1,6 +1,7 @@
 //! A stream on a connection that it has taken over from the HTTP server: it writes the rest of the response
 //! itself, in chunks (RFC 9112, section 7.1), and holds nothing beside the socket while it is silent.
 
+use super::turns::Turn;
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
@@ -32,13 +33,14 @@ pub(super) trait Source: Unpin + 'static {
 pub(super) struct TakenOver<S> {
     socket: TcpStream,
     source: S,
+    turn: Turn,
     unwritten: VecDeque<Bytes>,
     ended: bool,
 }
 
 impl<S: Source> TakenOver<S> {
     pub(super) fn new(socket: TcpStream, source: S) -> Self {
-        Self { socket, source, unwritten: VecDeque::new(), ended: false }
+        Self { socket, source, turn: Turn::default(), unwritten: VecDeque::new(), ended: false }
     }
 
     /// Ready once the reader is gone. Whatever it still says is for nobody: its one request is answered.
@@ -81,11 +83,11 @@ impl<S: Source> TakenOver<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes a chunk of what there is, and sends it if it is little.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut size = 0;
+    /// Makes a chunk of what there is, and sends it if it is little. True if the source has no more for now.
+    fn make_chunk(&mut self, cx: &mut Context<'_>) -> bool {
+        let (mut size, mut silent) = (0, false);
         while size < AT_ONCE && self.unwritten.len() < SLICES - 2 {
-            match self.source.poll_bytes(cx) {
+            match self.turn.poll(cx, |cx| self.source.poll_bytes(cx)) {
                 Poll::Ready(Some(bytes)) => {
                     size += bytes.len();
                     self.unwritten.push_back(bytes);
@@ -94,7 +96,10 @@ impl<S: Source> TakenOver<S> {
                     self.ended = true;
                     break;
                 }
-                Poll::Pending => break,
+                Poll::Pending => {
+                    silent = true;
+                    break;
+                }
             }
         }
         if size > 0 {
@@ -107,7 +112,7 @@ impl<S: Source> TakenOver<S> {
         if (1..=COPIED).contains(&size) {
             self.write_as_one(cx);
         }
-        if size == 0 && !self.ended { Poll::Pending } else { Poll::Ready(()) }
+        silent
     }
 
     /// Sends what is little as one piece, which the kernel takes in less time than several. What it does not
@@ -133,12 +138,16 @@ impl<S: Source> Future for TakenOver<S> {
         if self.poll_gone(cx).is_ready() {
             return Poll::Ready(());
         }
-        loop {
-            match ready!(self.poll_write(cx)) {
-                Ok(()) if !self.ended => ready!(self.poll_chunk(cx)),
-                // The reader is gone, or has all.
-                _ => return Poll::Ready(()),
+        let mut silent = false;
+        while ready!(self.poll_write(cx)).is_ok() {
+            if self.ended {
+                return Poll::Ready(());
             }
+            if silent {
+                return Poll::Pending;
+            }
+            silent = self.make_chunk(cx);
         }
+        Poll::Ready(())
     }
 }

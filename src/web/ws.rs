@@ -6,6 +6,7 @@ use super::extract::{last_event_id, run_id};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::stream;
+use super::turns::Turn;
 use crate::config::Config;
 use crate::hub::{
     CloseReason, Control, Item, Shape, SubscribeError, SubscribeOptions, Subscription,
@@ -181,10 +182,13 @@ impl Conversation {
         let mut unanswered = 0;
         let (mut heard, mut minute) = (0, Instant::now());
         let gone = self.out.clone();
+        let mut turn = Turn::default();
         loop {
             let mut bytes = BytesMut::new();
             let end = tokio::select! {
-                end = poll_fn(|cx| gather(&mut self.codec, &mut subscription, &mut bytes, cx)) => end,
+                end = poll_fn(|cx| {
+                    turn.poll(cx, |cx| gather(&mut self.codec, &mut subscription, &mut bytes, cx))
+                }) => end,
                 frame = self.incoming.next() => {
                     if minute.elapsed() >= Duration::from_secs(60) {
                         (heard, minute) = (0, Instant::now());
