@@ -18,6 +18,14 @@ use std::sync::Arc;
 /// The name of the field that the store itself fills in, right behind `timestamp`.
 pub const SEQUENCE: &str = "sequence";
 
+/// The most fields that an entry usually has.
+pub const USUAL_FIELDS: usize = 12;
+
+/// About the bytes that an entry's names and values take, for whoever makes room for them.
+pub fn entry_size(event: &Event) -> usize {
+    event.text_bytes() + 256
+}
+
 /// Calls `push` with each field of the entry but `sequence`, in order; `timestamp` comes first.
 pub fn encode_entry(event: &Event, mut push: impl FnMut(&'static str, &str)) {
     push("timestamp", &event.timestamp.to_string());

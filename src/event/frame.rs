@@ -65,7 +65,9 @@ pub struct EncodedEvent {
 impl EncodedBatch {
     /// Encodes events that follow `prev` in their run.
     pub fn encode(prev: EventId, events: Vec<StoredEvent>, rules: &ReadRules) -> Self {
-        Self::encode_folded(prev, events.into_iter().map(|event| (event, 1)).collect(), rules)
+        let size = events.iter().map(frame_size).sum();
+        let last = events.last().map_or(prev, |e| e.id);
+        Self::encode_all(prev, last, size, events.into_iter().map(|event| (event, 1)), rules)
     }
 
     /// Encodes events that follow `prev` in their run, each with the number of those it stands for.
@@ -74,10 +76,20 @@ impl EncodedBatch {
         events: Vec<(StoredEvent, u32)>,
         rules: &ReadRules,
     ) -> Self {
-        let size = events.iter().map(|(e, _)| e.event.data.len() + 384).sum();
-        let mut out = Vec::with_capacity(size);
+        let size = events.iter().map(|(e, _)| frame_size(e)).sum();
         let last = events.last().map_or(prev, |(e, _)| e.id);
-        let frames = events.into_iter().map(|(event, n)| push_frame(&mut out, event, n, rules));
+        Self::encode_all(prev, last, size, events.into_iter(), rules)
+    }
+
+    fn encode_all(
+        prev: EventId,
+        last: EventId,
+        size: usize,
+        events: impl Iterator<Item = (StoredEvent, u32)>,
+        rules: &ReadRules,
+    ) -> Self {
+        let mut out = Vec::with_capacity(size);
+        let frames = events.map(|(event, n)| push_frame(&mut out, event, n, rules));
         let events: Box<[EncodedEvent]> = frames.collect();
         let changes_status = events.iter().any(|event| event.lifecycle.is_some());
         Self { prev, last, bytes: out.into(), events, changes_status }
@@ -162,6 +174,11 @@ impl EncodedEvent {
     pub fn is_wanted(&self, filter: &Filter) -> bool {
         filter.wants_all() || filter.wants(&self.kind, self.source.as_deref())
     }
+}
+
+/// About the bytes of an event's frame.
+fn frame_size(stored: &StoredEvent) -> usize {
+    stored.event.data.len() + 384
 }
 
 fn push_frame(

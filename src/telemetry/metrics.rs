@@ -1,7 +1,11 @@
 //! Every metric: its name, its help and where it is counted. No label ever holds a run's name.
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 const EVENTS_TAKEN: &str = "runhub_events_published_total";
@@ -80,18 +84,40 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
+/// What is counted for each request. To find a metric by its name costs a lock and several allocations, so these
+/// are found once: a recorder that is installed after the first of them does not get them.
+struct Frequent {
+    taken: Counter,
+    duplicate: Counter,
+    publish_seconds: Histogram,
+    append_seconds: Histogram,
+    append_events: Histogram,
+    /// Responses of the classes 1xx to 5xx.
+    responses: [Counter; 5],
+}
+
+static FREQUENT: LazyLock<Frequent> = LazyLock::new(|| Frequent {
+    taken: counter!(EVENTS_TAKEN),
+    duplicate: counter!(EVENTS_DUPLICATE),
+    publish_seconds: histogram!(PUBLISH_SECONDS),
+    append_seconds: histogram!(APPEND_SECONDS),
+    append_events: histogram!(APPEND_EVENTS),
+    responses: ["1xx", "2xx", "3xx", "4xx", "5xx"]
+        .map(|class| counter!(RESPONSES, "status" => class)),
+});
+
 /// Events were acknowledged by the store, `duplicates` of them earlier.
 pub fn published(events: u64, duplicates: u64, waited: Duration) {
-    counter!(EVENTS_TAKEN).increment(events - duplicates.min(events));
-    counter!(EVENTS_DUPLICATE).increment(duplicates);
-    histogram!(PUBLISH_SECONDS).record(waited);
+    FREQUENT.taken.increment(events - duplicates.min(events));
+    FREQUENT.duplicate.increment(duplicates);
+    FREQUENT.publish_seconds.record(waited);
 }
 
 /// One append call ended.
 pub fn appended(events: usize, took: Duration) {
-    histogram!(APPEND_SECONDS).record(took);
+    FREQUENT.append_seconds.record(took);
     #[allow(clippy::cast_precision_loss, reason = "a batch holds a few thousand events at most")]
-    histogram!(APPEND_EVENTS).record(events as f64);
+    FREQUENT.append_events.record(events as f64);
 }
 
 /// A call to the store failed.
@@ -171,12 +197,6 @@ pub fn upcast_failed() {
 
 /// A response was sent.
 pub fn responded(status: u16) {
-    let class = match status {
-        ..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
-    };
-    counter!(RESPONSES, "status" => class).increment(1);
+    let class = usize::from(status / 100).clamp(1, 5);
+    FREQUENT.responses[class - 1].increment(1);
 }

@@ -15,7 +15,8 @@ pub(super) fn of(request: &ServiceRequest) -> HeaderValue {
     });
     // A ULID is letters and digits.
     given.cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&Ulid::generate().to_string())
-            .unwrap_or(HeaderValue::from_static("none"))
+        let mut text = [0; ulid::ULID_LEN];
+        let text = Ulid::generate().array_to_str(&mut text);
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
     })
 }

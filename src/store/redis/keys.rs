@@ -31,7 +31,7 @@ const JOB_SHAPES: [Shape; 2] =
 
 impl Shape {
     fn name(self, run: &RunId) -> String {
-        format!("{}{run}{}", self.before, self.behind)
+        [self.before, run.as_str(), self.behind].concat()
     }
 
     /// The pattern that these keys match; others may match it too.

@@ -208,8 +208,8 @@ impl Link {
         calls: Vec<Cmd>,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let mut commands = Pipeline::with_capacity(calls.len());
-        for call in &calls {
-            commands.add_command(call.clone());
+        for call in calls {
+            commands.add_command(call);
         }
         let replies = self.pipeline(&commands).await?;
         let lost = |reply: &Value| matches!(reply, Value::ServerError(e) if e.code() == "NOSCRIPT");
@@ -220,8 +220,8 @@ impl Link {
         }
         let mut again = Pipeline::with_capacity(missing.len() + 1);
         again.cmd("SCRIPT").arg("LOAD").arg(&script.code);
-        for index in &missing {
-            again.add_command(calls[*index].clone());
+        for (_, call) in commands.cmd_iter().enumerate().filter(|(i, _)| missing.contains(i)) {
+            again.add_command(call.clone());
         }
         match self.pipeline(&again).await {
             Ok(found) => {

@@ -25,7 +25,7 @@ use super::{
     RunsPage, StoreError, StoreRules, StoreStatus, Tail, TailItem, as_ms, now_ms,
 };
 use crate::config::{RedisConfig, RedisUrl};
-use crate::event::entry::encode_entry;
+use crate::event::entry::{USUAL_FIELDS, encode_entry, entry_size};
 use crate::event::{EventId, NewEvent, RunId, RunStatus, StoredEvent};
 use dial::Dialer;
 use futures::StreamExt;
@@ -140,8 +140,19 @@ impl RedisStore {
     /// The beginning of a call of one of the scripts that work on a run. The further keys come behind those
     /// that all scripts have.
     fn run_call(&self, hash: &str, run: &RunId, stream: &StreamKey, further: &[String]) -> Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(hash).arg(3 + further.len());
+        self.run_call_in(Cmd::new(), hash, run, stream, further)
+    }
+
+    /// The same, in a command that has room.
+    fn run_call_in(
+        &self,
+        mut call: Cmd,
+        hash: &str,
+        run: &RunId,
+        stream: &StreamKey,
+        further: &[String],
+    ) -> Cmd {
+        call.arg("EVALSHA").arg(hash).arg(3 + further.len());
         call.arg(&stream.name).arg(self.inner.keys.meta(run)).arg(RUNS);
         for key in further {
             call.arg(key);
@@ -152,21 +163,28 @@ impl RedisStore {
 
     fn append_call(&self, append: &RunAppend, stream: &StreamKey) -> Cmd {
         let (rules, index) = (&self.inner.rules, [self.inner.keys.index(&append.run)]);
-        let mut call = self.run_call(&self.inner.scripts.append.hash, &append.run, stream, &index);
+        let events = || append.publishes.iter().flat_map(|p| p.events.iter());
+        let (count, bytes) = events()
+            .fold((0, 0), |(count, bytes), new| (count + 1, bytes + entry_size(&new.event)));
+        // In one piece from the start: a buffer that grows is copied again and again.
+        let call = Cmd::with_capacity(16 + count * 2 * USUAL_FIELDS, 512 + bytes);
+        let hash = &self.inner.scripts.append.hash;
+        let mut call = self.run_call_in(call, hash, &append.run, stream, &index);
         let status =
             |new: &NewEvent| rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
         let is_plain = |new: &NewEvent| !new.key_is_given && status(new).is_none();
-        let plain = append.publishes.iter().flat_map(|p| p.events.iter()).all(is_plain);
+        let plain = events().all(is_plain);
         call.arg(format!("w:{:016x}", append.writer))
             .arg(if plain { "1" } else { "0" })
             .arg(append.publishes.len());
-        let (mut fields, mut ends) = (Vec::new(), Vec::new());
+        let (mut fields, mut ends) = (Vec::new(), Vec::with_capacity(2 * USUAL_FIELDS));
         for publish in &append.publishes {
             let answered = if publish.answered { "1" } else { "0" };
             call.arg(publish.number).arg(answered).arg(publish.events.len());
             for new in publish.events.iter() {
                 // Written down once: their number comes before them.
                 fields.clear();
+                fields.reserve(entry_size(&new.event));
                 ends.clear();
                 encode_entry(&new.event, |name, value| {
                     if name != "timestamp" {
@@ -448,18 +466,18 @@ fn appended(
 ) -> Result<Vec<PublishOutcome>, StoreError> {
     let Appended { previous, outcomes } = reply::appended(reply)?;
     appending.stored(index, previous, || {
-        let publishes = append.publishes.iter().zip(&outcomes);
-        let placed = publishes.flat_map(|(publish, outcome)| match outcome {
-            PublishOutcome::Stored(placed) => publish.events.iter().zip(placed.as_slice()),
-            _ => [].iter().zip(&[]),
-        });
-        let new = placed.filter(|(_, placed)| !placed.duplicate);
-        new.map(|(new, placed)| StoredEvent {
-            id: placed.id,
-            sequence: Some(placed.sequence),
-            event: new.event.clone(),
-        })
-        .collect()
+        let publishes = append.publishes.iter();
+        let mut stored = Vec::with_capacity(publishes.clone().map(|p| p.events.len()).sum());
+        for (publish, outcome) in publishes.zip(&outcomes) {
+            let PublishOutcome::Stored(placed) = outcome else { continue };
+            let new = publish.events.iter().zip(placed).filter(|(_, placed)| !placed.duplicate);
+            stored.extend(new.map(|(new, placed)| StoredEvent {
+                id: placed.id,
+                sequence: Some(placed.sequence),
+                event: new.event.clone(),
+            }));
+        }
+        stored
     });
     Ok(outcomes)
 }

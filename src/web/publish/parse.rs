@@ -121,8 +121,11 @@ fn each(
     elements: &[&str],
     one: impl Fn(&str) -> Result<Event, Problem>,
 ) -> Result<Vec<Event>, Problem> {
-    let indexed = elements.iter().enumerate();
-    indexed.map(|(index, json)| one(json).map_err(|p| p.at(Some(index)))).collect()
+    let mut events = Vec::with_capacity(elements.len());
+    for (index, json) in elements.iter().enumerate() {
+        events.push(one(json).map_err(|p| p.at(Some(index)))?);
+    }
+    Ok(events)
 }
 
 /// An element that is not JSON is a bad element, not a bad body: others are well.
@@ -139,9 +142,11 @@ pub(super) fn complete(
     single: bool,
     idempotency: Option<&str>,
 ) -> Result<Vec<NewEvent>, Problem> {
-    let indexed = events.into_iter().enumerate();
-    let complete = |(index, event)| complete_one(event, idempotency, (!single).then_some(index));
-    indexed.map(complete).collect()
+    let mut complete = Vec::with_capacity(events.len());
+    for (index, event) in events.into_iter().enumerate() {
+        complete.push(complete_one(event, idempotency, (!single).then_some(index))?);
+    }
+    Ok(complete)
 }
 
 /// Gives one event its `event_id`; in a batch it is the one at this index.
