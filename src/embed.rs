@@ -1,4 +1,5 @@
-//! Starting a hub as a configuration says, on its own or within somebody else's program.
+//! Starting a hub as a configuration says, on its own or within somebody else's program. A program that wants the
+//! hub's metrics installs a recorder of the `metrics` crate first: what is counted for each request is looked up once.
 
 use crate::config::Config;
 use crate::event::Upcasters;

@@ -210,8 +210,9 @@ pub struct RunsPage {
 pub enum TailItem {
     /// New events, in order, which follow the position the tail had reached.
     Events(Vec<StoredEvent>),
-    /// The tail's position lies ahead of the run's last id: the store was emptied or rolled back. The
-    /// tail goes on from the oldest event.
+    /// The tail's position lies ahead of the run's last id, or is one of another stream that was served as this
+    /// run: the store was emptied or rolled back, or the run's own stream has begun. The tail goes on from the
+    /// oldest event.
     Reset,
 }
 

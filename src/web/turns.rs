@@ -8,22 +8,41 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 /// Streams that write before something else gets the thread.
 const AT_A_TIME: usize = 16;
-/// How often a line that still grows is let grow. More would be long for those in it.
-const GROWS: usize = 32;
+/// How many looks a line that still grows is given before turns go on.
+const LOOKS: usize = 32;
 
 thread_local! {
     static LINE: RefCell<Line> =
-        const { RefCell::new(Line { free: AT_A_TIME, waiting: VecDeque::new() }) };
+        const { RefCell::new(Line { free: AT_A_TIME, waiting: VecDeque::new(), stays_until: None }) };
 }
 
 /// The streams of one thread that wait.
 struct Line {
-    /// Turns that may be taken without waiting. Once there are none, a task gives more.
+    /// Turns that may be taken without waiting. While there are none, a task gives more.
     free: usize,
     waiting: VecDeque<Waker>,
+    /// Until when the thread keeps its processor.
+    stays_until: Option<Instant>,
+}
+
+/// Opens the line when the task that gives turns ends. Should that end early, with the system that it runs in, whoever
+/// comes on this thread in another system would wait for ever.
+struct Opens;
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        // The thread may be ending.
+        let left = LINE.try_with(|line| {
+            let mut line = line.borrow_mut();
+            line.free = line.free.max(1);
+            std::mem::take(&mut line.waiting)
+        });
+        left.into_iter().flatten().for_each(Waker::wake);
+    }
 }
 
 /// A stream's turn.
@@ -48,53 +67,68 @@ impl Turn {
         if matches!(self, Self::None) {
             ready!(self.line_up(cx));
         }
-        // One in the line that is woken for another reason goes early, which does no harm.
+        // One in the line that is woken for another reason goes early; its place in the line then wakes it in vain.
         let next = next(cx);
         *self = if next.is_ready() { Self::Taken } else { Self::None };
         next
     }
 
     fn line_up(&mut self, cx: &Context<'_>) -> Poll<()> {
-        LINE.with_borrow_mut(|line| {
+        let left = LINE.with_borrow_mut(|line| {
             if line.free == 0 {
                 line.waiting.push_back(cx.waker().clone());
-                *self = Self::Awaited;
-                return Poll::Pending;
+                return None;
             }
             line.free -= 1;
-            if line.free == 0 {
-                actix_web::rt::spawn(give_turns());
-            }
-            Poll::Ready(())
-        })
+            Some(line.free)
+        });
+        let Some(left) = left else {
+            *self = Self::Awaited;
+            return Poll::Pending;
+        };
+        if left == 0 {
+            actix_web::rt::spawn(give_turns(Opens));
+        }
+        Poll::Ready(())
     }
 }
 
+/// Gives the processor away for a moment: on a busy machine the threads that take the next event would else wait for
+/// the whole line. Not again until as much time has passed, because it may be anybody who takes it.
+fn let_other_threads_run() {
+    let now = Instant::now();
+    if LINE.with_borrow(|line| line.stays_until.is_some_and(|until| now < until)) {
+        return;
+    }
+    std::thread::yield_now();
+    let back = Instant::now();
+    LINE.with_borrow_mut(|line| line.stays_until = Some(back + (back - now)));
+}
+
 /// Gives turns, a few at a time, until nobody waits.
-async fn give_turns() {
-    let (mut seen, mut grown) = (0, 0);
+async fn give_turns(_opens: Opens) {
+    let (mut seen, mut looks) = (0, 0);
     loop {
         // Behind what is ready to run on this thread, and after a look at its sockets.
         tokio::task::yield_now().await;
         let waiting = LINE.with_borrow(|line| line.waiting.len());
-        if waiting > seen && grown < GROWS {
+        if waiting > seen && looks < LOOKS {
             // An event is still being handed out, and the thread has not come to what is behind that.
-            (seen, grown) = (waiting, grown + 1);
+            (seen, looks) = (waiting, looks + 1);
             continue;
         }
         if waiting > 0 {
-            // Other threads too: on a busy machine those that take the next event would wait for the whole line.
-            std::thread::yield_now();
+            let_other_threads_run();
         }
         let next: Vec<Waker> = LINE.with_borrow_mut(|line| {
             let count = line.waiting.len().min(AT_A_TIME);
             line.free = AT_A_TIME - count;
             line.waiting.drain(..count).collect()
         });
-        (seen, grown) = (waiting - next.len(), 0);
-        let all = next.len() < AT_A_TIME;
+        (seen, looks) = (waiting - next.len(), 0);
+        let line_is_empty = next.len() < AT_A_TIME;
         next.into_iter().for_each(Waker::wake);
-        if all {
+        if line_is_empty {
             return;
         }
     }
@@ -165,6 +199,20 @@ mod tests {
                 assert_eq!(LINE.with_borrow(|line| line.waiting.len()), 0);
             }
         });
+    }
+
+    #[test]
+    fn a_system_that_ends_leaves_no_closed_line() {
+        let system = actix_web::rt::System::new();
+        system.block_on(async {
+            // All turns are taken, and the task that gives more has not run.
+            (0..STREAMS).for_each(|_| drop(actix_web::rt::spawn(in_turn())));
+            while LINE.with_borrow(|line| line.free > 0) {
+                in_turn().await;
+            }
+        });
+        drop(system);
+        actix_web::rt::System::new().block_on(async { join_all((0..50).map(|_| in_turn())).await });
     }
 
     #[test]

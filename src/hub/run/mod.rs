@@ -54,7 +54,7 @@ pub(super) struct Retire;
 enum Moved {
     /// There are new events, behind a gap or not.
     Events { batch: Arc<EncodedBatch>, gap: Option<Gap>, last: Option<Sequence> },
-    /// The position lies ahead of the run; the tail begins anew.
+    /// The position is none of the run's; the tail begins anew.
     Reset,
 }
 

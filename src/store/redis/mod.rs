@@ -26,7 +26,7 @@ use super::{
 };
 use crate::config::{RedisConfig, RedisUrl};
 use crate::event::entry::{USUAL_FIELDS, encode_entry, entry_size};
-use crate::event::{EventId, NewEvent, RunId, RunStatus, StoredEvent};
+use crate::event::{EventId, NewEvent, RunId, RunStatus, Sequence, StoredEvent};
 use dial::Dialer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -335,13 +335,19 @@ impl RedisStore {
             .collect()
     }
 
-    /// Where a tail begins that is to go on behind `after`, where job streams are served: the run's stream may
-    /// have become another one since that position was read. Waits until the server answers.
+    /// Where a tail begins that is to go on behind `after`, where job streams are served: the run's own stream may
+    /// have begun since that position was read, in a job's. Waits until the server answers.
     async fn place_in_jobs(&self, run: &RunId, after: EventId) -> (StreamKey, EventId) {
         loop {
             match self.oldest_now(run).await {
-                // Nothing of a stream that begins behind the position is known to the follower.
-                Ok((stream, Some(oldest))) if after < oldest => return (stream, EventId::START),
+                // A job's position, then; in a stream that was trimmed meanwhile the first number is higher.
+                Ok((stream, Some((oldest, sequence))))
+                    if !stream.is_jobs
+                        && after < oldest
+                        && sequence.is_none_or(|n| n == Sequence::FIRST) =>
+                {
+                    return (stream, EventId::START);
+                }
                 Ok((stream, _)) => return (stream, after),
                 // The reader looks now and then whether it has been mended.
                 Err(StoreError::BrokenRun { .. }) => return (self.inner.keys.stream(run), after),
@@ -351,11 +357,14 @@ impl RedisStore {
         }
     }
 
-    /// The stream that holds a run's events now, and its oldest event.
-    async fn oldest_now(&self, run: &RunId) -> Result<(StreamKey, Option<EventId>), StoreError> {
+    /// The stream that holds a run's events now, and its oldest event's place.
+    async fn oldest_now(
+        &self,
+        run: &RunId,
+    ) -> Result<(StreamKey, Option<(EventId, Option<Sequence>)>), StoreError> {
         let stream = self.inner.streams.of(run).await?;
         let page = self.read_from(&stream, run, RangeRequest::oldest()).await?;
-        Ok((stream, page.events.first().map(|event| event.id)))
+        Ok((stream, page.events.first().map(|event| (event.id, event.sequence))))
     }
 
     /// Members of the list of runs from a place on, newest activity first, with their scores.
