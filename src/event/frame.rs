@@ -65,9 +65,8 @@ pub struct EncodedEvent {
 impl EncodedBatch {
     /// Encodes events that follow `prev` in their run.
     pub fn encode(prev: EventId, events: Vec<StoredEvent>, rules: &ReadRules) -> Self {
-        let size = events.iter().map(frame_size).sum();
-        let last = events.last().map_or(prev, |e| e.id);
-        Self::encode_all(prev, last, size, events.into_iter().map(|event| (event, 1)), rules)
+        let room = events.iter().map(frame_size).sum();
+        Self::encode_all(prev, events.into_iter().map(|event| (event, 1)), room, rules)
     }
 
     /// Encodes events that follow `prev` in their run, each with the number of those it stands for.
@@ -76,21 +75,20 @@ impl EncodedBatch {
         events: Vec<(StoredEvent, u32)>,
         rules: &ReadRules,
     ) -> Self {
-        let size = events.iter().map(|(e, _)| frame_size(e)).sum();
-        let last = events.last().map_or(prev, |(e, _)| e.id);
-        Self::encode_all(prev, last, size, events.into_iter(), rules)
+        let room = events.iter().map(|(e, _)| frame_size(e)).sum();
+        Self::encode_all(prev, events.into_iter(), room, rules)
     }
 
     fn encode_all(
         prev: EventId,
-        last: EventId,
-        size: usize,
         events: impl Iterator<Item = (StoredEvent, u32)>,
+        room: usize,
         rules: &ReadRules,
     ) -> Self {
-        let mut out = Vec::with_capacity(size);
+        let mut out = Vec::with_capacity(room);
         let frames = events.map(|(event, n)| push_frame(&mut out, event, n, rules));
         let events: Box<[EncodedEvent]> = frames.collect();
+        let last = events.last().map_or(prev, |event| event.id);
         let changes_status = events.iter().any(|event| event.lifecycle.is_some());
         Self { prev, last, bytes: out.into(), events, changes_status }
     }

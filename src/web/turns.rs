@@ -47,14 +47,9 @@ impl Drop for Opens {
 
 /// A stream's turn.
 #[derive(Debug, Default)]
-pub(super) enum Turn {
-    /// It has none, and needs one before it takes what there is for it.
-    #[default]
-    None,
-    /// It stands in the line.
-    Awaited,
-    /// It may go on until it has taken everything.
-    Taken,
+pub(super) struct Turn {
+    /// It may go on when it is polled next, until it has taken everything. Else it has to ask first.
+    asked: bool,
 }
 
 impl Turn {
@@ -64,33 +59,31 @@ impl Turn {
         cx: &mut Context<'_>,
         next: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        if matches!(self, Self::None) {
-            ready!(self.line_up(cx));
+        if !self.asked {
+            self.asked = true;
+            ready!(line_up(cx));
         }
         // One in the line that is woken for another reason goes early; its place in the line then wakes it in vain.
         let next = next(cx);
-        *self = if next.is_ready() { Self::Taken } else { Self::None };
+        self.asked = next.is_ready();
         next
     }
+}
 
-    fn line_up(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let left = LINE.with_borrow_mut(|line| {
-            if line.free == 0 {
-                line.waiting.push_back(cx.waker().clone());
-                return None;
-            }
-            line.free -= 1;
-            Some(line.free)
-        });
-        let Some(left) = left else {
-            *self = Self::Awaited;
+/// Ready with a turn, or pending with a place in the line.
+fn line_up(cx: &Context<'_>) -> Poll<()> {
+    let left = LINE.with_borrow_mut(|line| {
+        if line.free == 0 {
+            line.waiting.push_back(cx.waker().clone());
             return Poll::Pending;
-        };
-        if left == 0 {
-            actix_web::rt::spawn(give_turns(Opens));
         }
-        Poll::Ready(())
+        line.free -= 1;
+        Poll::Ready(line.free)
+    });
+    if ready!(left) == 0 {
+        actix_web::rt::spawn(give_turns(Opens));
     }
+    Poll::Ready(())
 }
 
 /// Gives the processor away for a moment: on a busy machine the threads that take the next event would else wait for

@@ -26,8 +26,7 @@ pub struct Bench {
 enum Place {
     Memory,
     Folder(TempDir, EmbeddedConfig),
-    /// Whether job streams are served goes with it.
-    Server(RedisServer, bool),
+    Server(RedisServer, RedisConfig),
 }
 
 impl Bench {
@@ -50,11 +49,22 @@ impl Bench {
     }
 
     pub fn redis() -> Self {
-        Self { place: Place::Server(RedisServer::start(), false) }
+        Self::on_server(false)
     }
 
     pub fn redis_with_jobs() -> Self {
-        Self { place: Place::Server(RedisServer::start(), true) }
+        Self::on_server(true)
+    }
+
+    fn on_server(job_streams: bool) -> Self {
+        // A test machine that is busy for a moment is no failure of the store.
+        let config = RedisConfig {
+            connect_timeout: PATIENCE,
+            command_timeout: PATIENCE,
+            job_streams,
+            ..RedisConfig::default()
+        };
+        Self { place: Place::Server(RedisServer::start(), config) }
     }
 
     /// Opens a store here. But for one in memory, it holds what the stores opened before have left.
@@ -64,15 +74,8 @@ impl Bench {
             Place::Folder(dir, config) => {
                 Arc::new(EmbeddedStore::open(dir.path(), rules, config).unwrap())
             }
-            Place::Server(server, job_streams) => {
-                // A test machine that is busy for a moment is no failure of the store.
-                let config = RedisConfig {
-                    connect_timeout: PATIENCE,
-                    command_timeout: PATIENCE,
-                    job_streams: *job_streams,
-                    ..RedisConfig::default()
-                };
-                Arc::new(RedisStore::start(&RedisUrl::new(server.url()), rules, &config).unwrap())
+            Place::Server(server, config) => {
+                Arc::new(RedisStore::start(&RedisUrl::new(server.url()), rules, config).unwrap())
             }
         }
     }

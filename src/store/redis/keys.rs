@@ -79,10 +79,11 @@ impl Keys {
     }
 
     fn key(self, run: &RunId, part: &str) -> String {
-        match self.0 {
-            KeyStyle::Plain => format!("run:{run}:{part}"),
-            KeyStyle::Tagged => format!("run:{{{run}}}:{part}"),
-        }
+        let (before, behind) = match self.0 {
+            KeyStyle::Plain => ("run:", ":"),
+            KeyStyle::Tagged => ("run:{", "}:"),
+        };
+        [before, run.as_str(), behind, part].concat()
     }
 }
 

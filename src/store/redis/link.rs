@@ -213,15 +213,19 @@ impl Link {
         }
         let replies = self.pipeline(&commands).await?;
         let lost = |reply: &Value| matches!(reply, Value::ServerError(e) if e.code() == "NOSCRIPT");
-        let missing: Vec<usize> = (0..replies.len()).filter(|i| lost(&replies[*i])).collect();
+        let calls = commands.cmd_iter().zip(&replies).enumerate();
+        let (missing, calls): (Vec<usize>, Vec<Cmd>) = calls
+            .filter(|(_, (_, reply))| lost(reply))
+            .map(|(index, (call, _))| (index, call.clone()))
+            .unzip();
         let mut replies: Vec<_> = replies.into_iter().map(checked).collect();
         if missing.is_empty() {
             return Ok(replies);
         }
         let mut again = Pipeline::with_capacity(missing.len() + 1);
         again.cmd("SCRIPT").arg("LOAD").arg(&script.code);
-        for (_, call) in commands.cmd_iter().enumerate().filter(|(i, _)| missing.contains(i)) {
-            again.add_command(call.clone());
+        for call in calls {
+            again.add_command(call);
         }
         match self.pipeline(&again).await {
             Ok(found) => {

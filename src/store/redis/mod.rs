@@ -164,8 +164,10 @@ impl RedisStore {
     fn append_call(&self, append: &RunAppend, stream: &StreamKey) -> Cmd {
         let (rules, index) = (&self.inner.rules, [self.inner.keys.index(&append.run)]);
         let events = || append.publishes.iter().flat_map(|p| p.events.iter());
-        let (count, bytes) = events()
-            .fold((0, 0), |(count, bytes), new| (count + 1, bytes + entry_size(&new.event)));
+        let (mut count, mut bytes, mut largest) = (0, 0, 0);
+        for size in events().map(|new| entry_size(&new.event)) {
+            (count, bytes, largest) = (count + 1, bytes + size, largest.max(size));
+        }
         // In one piece from the start: a buffer that grows is copied again and again.
         let call = Cmd::with_capacity(16 + count * 2 * USUAL_FIELDS, 512 + bytes);
         let hash = &self.inner.scripts.append.hash;
@@ -177,14 +179,14 @@ impl RedisStore {
         call.arg(format!("w:{:016x}", append.writer))
             .arg(if plain { "1" } else { "0" })
             .arg(append.publishes.len());
-        let (mut fields, mut ends) = (Vec::new(), Vec::with_capacity(2 * USUAL_FIELDS));
+        let mut fields = Vec::with_capacity(largest);
+        let mut ends = Vec::with_capacity(2 * USUAL_FIELDS);
         for publish in &append.publishes {
             let answered = if publish.answered { "1" } else { "0" };
             call.arg(publish.number).arg(answered).arg(publish.events.len());
             for new in publish.events.iter() {
                 // Written down once: their number comes before them.
                 fields.clear();
-                fields.reserve(entry_size(&new.event));
                 ends.clear();
                 encode_entry(&new.event, |name, value| {
                     if name != "timestamp" {
