@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// The name of the field that the store itself fills in, right behind `timestamp`.
 pub const SEQUENCE: &str = "sequence";
 
+/// The fields that every entry has, before all others and but for `sequence`: the timestamp, the source's four, the
+/// type's two, and the data.
+pub const ALWAYS: usize = 8;
+
 /// The most fields that an entry usually has.
 pub const USUAL_FIELDS: usize = 12;
 

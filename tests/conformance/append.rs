@@ -3,12 +3,13 @@
 use super::publishing::{Writer, event, numbered, run_id, send, send_again, send_anew};
 use super::reading::{all, numbers, sequences, until};
 use super::{Bench, rules};
-use runhub::event::{EventId, Sequence, StoredEvent};
+use runhub::event::{EventId, NewEvent, RunId, Sequence, StoredEvent};
 use runhub::store::{Placed, PublishOutcome, RunAppend};
 use tokio::task::JoinSet;
 
 on_every_store!(
     one_call_appends_to_many_runs,
+    events_of_all_sorts_share_a_call,
     sequences_have_no_hole_and_ids_rise,
     writers_at_once_leave_no_hole,
     publishes_of_one_batch_are_told_apart,
@@ -46,6 +47,60 @@ async fn one_call_appends_to_many_runs(bench: Bench) {
         assert_eq!(told(placed), places(&events));
         assert_eq!(numbers(&events), (1..=n).collect::<Vec<_>>());
         assert_eq!(sequences(&events), (1..=n).collect::<Vec<_>>());
+    }
+}
+
+/// The n-th of events that differ from the one before now in this, now in that, and now in nothing.
+fn varied(run: &RunId, n: usize) -> NewEvent {
+    let sources = [
+        "",
+        r#","source":{"agent_id":"r1","agent_type":"worker"}"#,
+        r#","source":{"agent_id":"r1","agent_type":"worker","depth":2}"#,
+        r#","source":{"team_name":"t"}"#,
+    ];
+    let extras = ["", "", r#","session_id":"s","tags":["x"]"#];
+    let kinds = ["llm.stream", "llm.stream", "tool.start", "lifecycle.completed"];
+    let key = if n % 11 == 5 { format!(r#","event_id":"k{n}""#) } else { String::new() };
+    let (source, extra, kind) =
+        (sources[n / 3 % sources.len()], extras[n % extras.len()], kinds[n / 7 % kinds.len()]);
+    event(run, &format!(r#"{{"type":"{kind}","data":{n}{source}{extra}{key}}}"#))
+}
+
+async fn events_of_all_sorts_share_a_call(bench: Bench) {
+    let store = bench.open(rules());
+    let runs: Vec<RunId> = (0..9).map(|n| run_id(&format!("run-{n}"))).collect();
+    let mut writers: Vec<Writer> = runs.iter().map(|run| Writer::new(&store, run)).collect();
+    let mut sent: Vec<Vec<NewEvent>> = vec![Vec::new(); runs.len()];
+    let mut n = 0;
+    // New runs first, then known ones, of which some have ended.
+    for round in 0..4 {
+        let mut batches = Vec::new();
+        for (index, run) in runs.iter().enumerate().skip(round % 3) {
+            let mut publishes = Vec::new();
+            for count in 1..=1 + index % 3 {
+                let events: Vec<NewEvent> = (n..n + count).map(|n| varied(run, n)).collect();
+                n += count;
+                sent[index].extend(events.iter().cloned());
+                publishes.push(events);
+            }
+            batches.push(writers[index].batch(publishes));
+        }
+        for (batch, result) in batches.iter().zip(store.append(&batches).await) {
+            let outcomes = result.unwrap();
+            assert_eq!(outcomes.len(), batch.publishes.len());
+            for (outcome, publish) in outcomes.iter().zip(&batch.publishes) {
+                let PublishOutcome::Stored(placed) = outcome else { panic!("{outcome:?}") };
+                assert_eq!(placed.len(), publish.events.len());
+            }
+        }
+    }
+    for (run, sent) in runs.iter().zip(sent) {
+        let read = all(&store, run).await;
+        assert_eq!(read.len(), sent.len());
+        for (read, sent) in read.iter().zip(&sent) {
+            assert_eq!(read.event, sent.event);
+        }
+        assert_eq!(sequences(&read), (1..=sent.len() as u64).collect::<Vec<_>>());
     }
 }
 

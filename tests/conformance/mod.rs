@@ -11,6 +11,11 @@ macro_rules! on_every_store {
     ($($check:ident),* $(,)?) => { on_stores!([memory, embedded, redis], [$($check),*]); };
 }
 
+/// Makes each check a test on Redis alone.
+macro_rules! on_redis {
+    ($($check:ident),* $(,)?) => { on_stores!([redis], [$($check),*]); };
+}
+
 /// Makes each check a test on Redis where job streams are served.
 macro_rules! on_redis_with_jobs {
     ($($check:ident),* $(,)?) => { on_stores!([redis_with_jobs], [$($check),*]); };
@@ -36,6 +41,7 @@ macro_rules! on_store {
 
 mod append;
 mod bench;
+mod calls;
 mod event_ids;
 mod jobs;
 mod lasting;

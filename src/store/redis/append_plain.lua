@@ -1,42 +1,79 @@
--- Appends to a run to which nothing has happened but what this hub's kind did: the usual case, and so with no
--- more work than it takes. Where anything else is met, nothing is done here and append.lua goes on. Its first
--- lines say what KEYS, ARGV and the answer are.
+-- The beginning of append.lua, which says what KEYS and ARGV are: how an entry is written, and the append to a run to
+-- which nothing has happened but what this hub's kind did. That is the usual case, and so has no more work than it
+-- takes. Before this stands the rule max_events.
 
-if ARGV[3] == '1' then
-  local meta, f = KEYS[2], redis.call('HMGET', KEYS[2], 'sequence', 'last_id', 'created_at', 'expires_at', ARGV[2])
-  local last = f[2]
-  if f[1] and last and f[3] and not f[4]
-    and #redis.call('XREVRANGE', KEYS[1], '+', '(' .. last, 'COUNT', 1) == 0 then
-    local sequence, applied = tonumber(f[1]), tonumber(f[5]) or 0
-    local answer, at, id, number = { last }, 5, nil, nil
-    for p = 1, tonumber(ARGV[4]) do
-      local ids, outcome = {}, { 2 }
-      if tonumber(ARGV[at]) > applied then
-        number, outcome = ARGV[at], { 3, string.format('%d', sequence + 1) }
-        applied = tonumber(number)
-      end
-      local count = tonumber(ARGV[at + 2])
-      at = at + 3
-      for i = 1, count do
-        local first, last = at + 1, at + tonumber(ARGV[at])
-        if outcome[1] == 3 then
-          sequence = sequence + 1
-          id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', max_events, '*', 'timestamp', ARGV[first],
-            'sequence', string.format('%d', sequence), unpack(ARGV, first + 1, last))
-          ids[i] = id
-        end
-        at = last + 1
-      end
-      -- One text for all: every item of an answer is work for both sides.
-      outcome[3] = outcome[2] and table.concat(ids, ' ')
-      answer[p + 1] = outcome
-    end
-    if id then
-      local ms = string.match(id, '^%d+')
-      redis.call('HSET', meta, 'sequence', string.format('%d', sequence), 'last_id', id, 'updated_at', ms,
-        ARGV[2], number)
-      redis.pcall('ZADD', KEYS[3], 'GT', ms, ARGV[1])
-    end
-    return answer
+local KEYS, ARGV, call, format, concat = KEYS, ARGV, redis.call, string.format, table.concat
+
+-- Where in ARGV the source and the type are that the entry at hand shares with those before it.
+local head
+
+-- Of the entry at `at`: where its timestamp is, and where the next argument behind it. Sets the head.
+local function measure(at)
+  local shape = ARGV[at]
+  if shape == '=' then
+    return at + 1, at + 4
   end
+  head = at + 1
+  return at + 7, at + (shape == '+' and 10 or 9 + tonumber(shape))
+end
+
+-- The names and values that stand behind an entry's data.
+local function others(own, next)
+  if next == own + 3 then
+    return 'event_id', ARGV[own + 2]
+  end
+  return unpack(ARGV, own + 2, next - 1)
+end
+
+-- Writes an entry that was measured. Answers its id.
+local function add(stream, sequence, head, own, next)
+  return call('XADD', stream, 'MAXLEN', '~', max_events, '*', 'timestamp', ARGV[own], 'sequence', sequence,
+    'source_agent_id', ARGV[head], 'source_agent_type', ARGV[head + 1], 'source_agent_name', ARGV[head + 2],
+    'source_team_name', ARGV[head + 3], 'event_category', ARGV[head + 4], 'event_action', ARGV[head + 5],
+    'data', ARGV[own + 1], others(own, next))
+end
+
+-- The runs that got something, each behind the time of its last event.
+local scores = {}
+
+-- Appends plain publishes, whose arguments begin at `at`. Nil, and nothing done, where anything else is met than
+-- the usual case.
+local function append_plain(stream, meta, run, writer, publishes, at)
+  local f = call('HMGET', meta, 'sequence', 'last_id', 'created_at', 'expires_at', writer)
+  local last = f[2]
+  if not (f[1] and last and f[3]) or f[4]
+    or #call('XREVRANGE', stream, '+', '(' .. last, 'COUNT', 1) > 0 then
+    return nil
+  end
+  local sequence, applied = tonumber(f[1]), tonumber(f[5]) or 0
+  local line, length, id, number = { last }, 1, nil, nil
+  for _ = 1, publishes do
+    local is_new, count = tonumber(ARGV[at]) > applied, tonumber(ARGV[at + 2])
+    length = length + 1
+    if is_new then
+      number = ARGV[at]
+      applied = tonumber(number)
+      line[length], line[length + 1] = 'n', format('%d', sequence + 1)
+      length = length + 1
+    else
+      line[length] = 'a'
+    end
+    at = at + 3
+    for _ = 1, count do
+      local own, next = measure(at)
+      if is_new then
+        sequence = sequence + 1
+        id = add(stream, format('%d', sequence), head, own, next)
+        length = length + 1
+        line[length] = id
+      end
+      at = next
+    end
+  end
+  if id then
+    local ms = string.match(id, '^%d+')
+    call('HSET', meta, 'sequence', format('%d', sequence), 'last_id', id, 'updated_at', ms, writer, number)
+    scores[#scores + 1], scores[#scores + 2] = ms, run
+  end
+  return concat(line, ' '), at
 end

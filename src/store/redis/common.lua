@@ -1,10 +1,8 @@
--- The beginning of every script: the clock, a run's book, and what foreign programs did to the run since
+-- What every script on a run begins with: the clock, the run's book, and what foreign programs did to the run since
 -- a hub last looked. Numbers are doubles here; int() writes them without an exponent.
--- KEYS: stream, meta, runs. ARGV: run id. `at` is the next argument. Before this stand the rules, see
--- scripts.rs: max_events, window, after_end, tombstone (in ms), and status_of, the status that an event of a
--- dotted or flat name gives.
-
-local stream, meta, runs, run, at = KEYS[1], KEYS[2], KEYS[3], ARGV[1], 2
+-- Before this stand `stream`, `meta`, `runs`, `run` and `at`, the next argument, and the rules, see scripts.rs:
+-- max_events, window, after_end, tombstone (in ms), and status_of, the status that an event of a dotted or flat
+-- name gives.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -339,16 +339,18 @@ async fn connect(making: &Making) -> Result<MultiplexedConnection, String> {
 /// A reply that is no error. Every error of the server means that nothing was done.
 pub(super) fn checked(reply: Value) -> Result<Value, StoreError> {
     match reply {
-        Value::ServerError(e) => {
-            let reason = format!("{} {}", e.code(), e.details().unwrap_or_default());
-            let reason = reason.chars().take(200).collect();
-            Err(match e.code() {
-                // Plain errors are of what was asked, not of the server: an id that is used up, say.
-                "WRONGTYPE" | "ERR" => StoreError::BrokenRun { reason },
-                _ => StoreError::Refused { reason },
-            })
-        }
+        Value::ServerError(e) => Err(refusal(e.code(), e.details().unwrap_or_default())),
         reply => Ok(reply),
+    }
+}
+
+/// What an error of the server says of the store.
+pub(super) fn refusal(code: &str, details: &str) -> StoreError {
+    let reason = format!("{code} {details}").chars().take(200).collect();
+    match code {
+        // Plain errors are of what was asked, not of the server: an id that is used up, say.
+        "WRONGTYPE" | "ERR" => StoreError::BrokenRun { reason },
+        _ => StoreError::Refused { reason },
     }
 }
 

@@ -6,6 +6,7 @@
 //! so that a large read holds up no write, and no thread waits for another to send or to hear. What is asked
 //! seldom goes through two connections on a thread of the store's own, which a busy actor does not delay.
 
+mod append;
 mod dial;
 mod discovery;
 mod keys;
@@ -25,8 +26,8 @@ use super::{
     RunsPage, StoreError, StoreRules, StoreStatus, Tail, TailItem, as_ms, now_ms,
 };
 use crate::config::{RedisConfig, RedisUrl};
-use crate::event::entry::{USUAL_FIELDS, encode_entry, entry_size};
-use crate::event::{EventId, NewEvent, RunId, RunStatus, Sequence, StoredEvent};
+use crate::event::{EventId, RunId, RunStatus, Sequence, StoredEvent};
+use append::Appended;
 use dial::Dialer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -35,7 +36,6 @@ use link::{Link, Making, Use, checked, odd};
 use links::Links;
 use reader::{Appending, Readers};
 use redis::{Cmd, Pipeline};
-use reply::Appended;
 use scripts::Scripts;
 use std::fmt;
 use std::slice;
@@ -138,21 +138,10 @@ impl RedisStore {
     }
 
     /// The beginning of a call of one of the scripts that work on a run. The further keys come behind those
-    /// that all scripts have.
+    /// that all of them have.
     fn run_call(&self, hash: &str, run: &RunId, stream: &StreamKey, further: &[String]) -> Cmd {
-        self.run_call_in(Cmd::new(), hash, run, stream, further)
-    }
-
-    /// The same, in a command that has room.
-    fn run_call_in(
-        &self,
-        mut call: Cmd,
-        hash: &str,
-        run: &RunId,
-        stream: &StreamKey,
-        further: &[String],
-    ) -> Cmd {
-        call.arg("EVALSHA").arg(hash).arg(3 + further.len());
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(hash).arg(3 + further.len());
         call.arg(&stream.name).arg(self.inner.keys.meta(run)).arg(RUNS);
         for key in further {
             call.arg(key);
@@ -161,77 +150,40 @@ impl RedisStore {
         call
     }
 
-    fn append_call(&self, append: &RunAppend, stream: &StreamKey) -> Cmd {
-        let (rules, index) = (&self.inner.rules, [self.inner.keys.index(&append.run)]);
-        let events = || append.publishes.iter().flat_map(|p| p.events.iter());
-        let (mut count, mut bytes, mut largest) = (0, 0, 0);
-        for size in events().map(|new| entry_size(&new.event)) {
-            (count, bytes, largest) = (count + 1, bytes + size, largest.max(size));
-        }
-        // In one piece from the start: a buffer that grows is copied again and again.
-        let call = Cmd::with_capacity(16 + count * 2 * USUAL_FIELDS, 512 + bytes);
-        let hash = &self.inner.scripts.append.hash;
-        let mut call = self.run_call_in(call, hash, &append.run, stream, &index);
-        let status =
-            |new: &NewEvent| rules.lifecycle.of(&new.event.kind).map(|l| l.status().as_str());
-        let is_plain = |new: &NewEvent| !new.key_is_given && status(new).is_none();
-        let plain = events().all(is_plain);
-        call.arg(format!("w:{:016x}", append.writer))
-            .arg(if plain { "1" } else { "0" })
-            .arg(append.publishes.len());
-        let mut fields = Vec::with_capacity(largest);
-        let mut ends = Vec::with_capacity(2 * USUAL_FIELDS);
-        for publish in &append.publishes {
-            let answered = if publish.answered { "1" } else { "0" };
-            call.arg(publish.number).arg(answered).arg(publish.events.len());
-            for new in publish.events.iter() {
-                // Written down once: their number comes before them.
-                fields.clear();
-                ends.clear();
-                encode_entry(&new.event, |name, value| {
-                    if name != "timestamp" {
-                        fields.extend_from_slice(name.as_bytes());
-                        ends.push(fields.len());
-                    }
-                    fields.extend_from_slice(value.as_bytes());
-                    ends.push(fields.len());
-                });
-                if !plain {
-                    call.arg(if new.key_is_given { "1" } else { "0" })
-                        .arg(new.key.as_str())
-                        .arg(format!("{:x}", new.digest))
-                        .arg(status(new).unwrap_or_default());
-                }
-                call.arg(ends.len());
-                let mut begin = 0;
-                for end in &ends {
-                    call.arg(&fields[begin..*end]);
-                    begin = *end;
-                }
-            }
-        }
-        call
-    }
-
     async fn append_all(
         &self,
         appends: &[RunAppend],
     ) -> Vec<Result<Vec<PublishOutcome>, StoreError>> {
-        let streams = appends.iter().map(|append| self.inner.keys.stream(&append.run));
-        let streams: Vec<StreamKey> = streams.collect();
-        let calls = appends.iter().zip(&streams);
-        let calls = calls.map(|(append, stream)| self.append_call(append, stream)).collect();
+        let mut outcomes = Vec::with_capacity(appends.len());
+        for appends in appends.chunks(append::RUNS_A_CALL) {
+            match self.append_some(appends).await {
+                Ok(some) => outcomes.extend(some),
+                Err(e) => outcomes.resize(outcomes.len() + appends.len(), Err(e)),
+            }
+        }
+        outcomes
+    }
+
+    /// Appends to as many runs as one call takes.
+    async fn append_some(
+        &self,
+        appends: &[RunAppend],
+    ) -> Result<Vec<Result<Vec<PublishOutcome>, StoreError>>, StoreError> {
+        let (keys, rules, script) =
+            (self.inner.keys, &self.inner.rules, &self.inner.scripts.append);
+        let streams: Vec<StreamKey> = appends.iter().map(|a| keys.stream(&a.run)).collect();
+        let call = append::call(&script.hash, keys, rules, appends, &streams);
         let names = streams.into_iter().map(|stream| stream.name).collect();
         let appending = self.inner.readers.appending(names);
-        match self.inner.appends.here().scripts(&self.inner.scripts.append, calls).await {
-            Ok(replies) => {
-                let replies = appends.iter().zip(replies).enumerate();
-                replies
-                    .map(|(i, (append, reply))| appended(append, &appending, i, reply?))
-                    .collect()
-            }
-            Err(e) => vec![Err(e); appends.len()],
-        }
+        let reply = self.inner.appends.here().script(script, call).await?;
+        let lines = reply::text(&reply)?.split('\n').map(Some).chain(std::iter::repeat(None));
+        let outcomes = appends.iter().zip(lines).enumerate();
+        Ok(outcomes
+            .map(|(index, (append, line))| {
+                let line = line.ok_or_else(|| odd("expected a line for each run"))?;
+                Ok(told(append, &appending, index, append::appended(line, append)?))
+            })
+            .collect())
     }
 
     async fn read(&self, run: &RunId, request: RangeRequest) -> Result<Page, StoreError> {
@@ -468,14 +420,13 @@ impl RedisStore {
     }
 }
 
-/// Hands what was stored to whoever follows the run, and says what became of each publish.
-fn appended(
+/// Hands what was stored to whoever follows the run. Answers what became of each publish.
+fn told(
     append: &RunAppend,
     appending: &Appending,
     index: usize,
-    reply: redis::Value,
-) -> Result<Vec<PublishOutcome>, StoreError> {
-    let Appended { previous, outcomes } = reply::appended(reply)?;
+    Appended { previous, outcomes }: Appended,
+) -> Vec<PublishOutcome> {
     appending.stored(index, previous, || {
         let publishes = append.publishes.iter();
         let mut stored = Vec::with_capacity(publishes.clone().map(|p| p.events.len()).sum());
@@ -490,7 +441,7 @@ fn appended(
         }
         stored
     });
-    Ok(outcomes)
+    outcomes
 }
 
 impl Drop for Inner {

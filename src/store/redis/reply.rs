@@ -5,7 +5,7 @@ use super::link::odd;
 use crate::event::{
     EventId, RunId, RunStatus, Sequence, StoredEvent, decode_entry, decode_job_entry,
 };
-use crate::store::{Placed, PublishOutcome, RunInfo, RunState, StoreError};
+use crate::store::{RunInfo, RunState, StoreError};
 use redis::Value;
 use std::time::Duration;
 
@@ -77,53 +77,6 @@ pub(super) fn events(
         });
     }
     Ok(events)
-}
-
-/// The answer of `append.lua`.
-pub(super) struct Appended {
-    /// The last id of the stream before, behind which everything that was stored directly follows.
-    pub(super) previous: EventId,
-    /// One for each publish.
-    pub(super) outcomes: Vec<PublishOutcome>,
-}
-
-/// Reads the answer of `append.lua`.
-pub(super) fn appended(value: Value) -> Result<Appended, StoreError> {
-    let mut parts = items(value)?.into_iter();
-    let previous = id(&parts.next().ok_or_else(|| odd("expected an id"))?)?;
-    let outcomes = parts.map(outcome).collect::<Result<_, _>>()?;
-    Ok(Appended { previous, outcomes })
-}
-
-fn outcome(value: Value) -> Result<PublishOutcome, StoreError> {
-    let parts = items(value)?;
-    match parts.split_first() {
-        Some((Value::Int(0), places)) => {
-            let placed = places.chunks_exact(3).map(|place| {
-                let sequence = number(&place[1])?.ok_or_else(|| odd("expected a sequence"))?;
-                let duplicate = bytes(&place[2])? == b"1";
-                Ok(Placed { id: id(&place[0])?, sequence: Sequence(sequence), duplicate })
-            });
-            placed.collect::<Result<_, _>>().map(PublishOutcome::Stored)
-        }
-        Some((Value::Int(1), [index])) => {
-            let index = number(index)?.and_then(|i| usize::try_from(i).ok());
-            index
-                .map(|index| PublishOutcome::KeyReused { index })
-                .ok_or_else(|| odd("expected an index"))
-        }
-        Some((Value::Int(2), [])) => Ok(PublishOutcome::Already),
-        Some((Value::Int(3), [first, ids])) => {
-            let first = number(first)?.ok_or_else(|| odd("expected a sequence"))?;
-            let ids = text(ids)?.split_ascii_whitespace().map(EventId::parse);
-            let placed = ids.zip(first..).map(|(id, sequence)| {
-                let id = id.map_err(|_| odd("expected a stream id"))?;
-                Ok(Placed { id, sequence: Sequence(sequence), duplicate: false })
-            });
-            placed.collect::<Result<_, _>>().map(PublishOutcome::Stored)
-        }
-        _ => Err(odd("expected an outcome")),
-    }
 }
 
 /// The answer of `run.lua` and `expire.lua`.

@@ -34,11 +34,21 @@ impl Scripts {
     pub(super) fn new(rules: &StoreRules) -> Self {
         let (numbers, statuses) = (numbers(rules), statuses(rules));
         let common = include_str!("common.lua");
-        let script = |code| LuaScript::new(&[&numbers, &statuses, common, code]);
-        let plain = include_str!("append_plain.lua");
-        let append = include_str!("append.lua");
+        let one_run = include_str!("one_run.lua");
+        let script = |code| LuaScript::new(&[&numbers, one_run, &statuses, common, code]);
+        let append = [
+            &numbers,
+            include_str!("append_plain.lua"),
+            "local runs = KEYS[1]\n\
+             local function append_full(stream, meta, index, run, writer, plain, publishes, at)\n",
+            &statuses,
+            common,
+            include_str!("append_full.lua"),
+            "end\n",
+            include_str!("append.lua"),
+        ];
         Self {
-            append: LuaScript::new(&[&numbers, plain, &statuses, common, append]),
+            append: LuaScript::new(&append),
             run: script(include_str!("run.lua")),
             expire: script(include_str!("expire.lua")),
             delete: script(include_str!("delete.lua")),

@@ -1,0 +1,186 @@
+//! Appends: from the events of many runs to one call of `append.lua`, and from its answer to what became of each
+//! publish. One call for all runs, because Redis has the same work before and after each.
+
+use super::keys::{Keys, RUNS, StreamKey};
+use super::link::{odd, refusal};
+use crate::event::entry::{ALWAYS, USUAL_FIELDS, encode_entry, entry_size};
+use crate::event::{Event, EventId, NewEvent, Sequence};
+use crate::store::{Placed, Publish, PublishOutcome, RunAppend, StoreError, StoreRules};
+use redis::Cmd;
+use std::ops::Range;
+
+/// The most runs in one call; the list of runs takes them all at once.
+pub(super) const RUNS_A_CALL: usize = 1000;
+
+/// The call that appends to these runs, whose streams are `streams`.
+pub(super) fn call(
+    hash: &str,
+    keys: Keys,
+    rules: &StoreRules,
+    appends: &[RunAppend],
+    streams: &[StreamKey],
+) -> Cmd {
+    let events = || appends.iter().flat_map(events_of);
+    let (mut count, mut bytes, mut largest) = (0, 0, 0);
+    for size in events().map(|new| entry_size(&new.event)) {
+        (count, bytes, largest) = (count + 1, bytes + size, largest.max(size));
+    }
+    // In one piece from the start: a buffer that grows is copied again and again.
+    let arguments = 8 + appends.len() * 12 + count * USUAL_FIELDS;
+    let mut call = Cmd::with_capacity(arguments, 128 + appends.len() * 192 + bytes);
+    let plain: Vec<bool> = appends.iter().map(|append| is_plain(rules, append)).collect();
+    let indexes = plain.iter().filter(|plain| !**plain).count();
+    call.arg("EVALSHA").arg(hash).arg(1 + 2 * appends.len() + indexes).arg(RUNS);
+    for ((append, stream), plain) in appends.iter().zip(streams).zip(&plain) {
+        call.arg(&stream.name).arg(keys.meta(&append.run));
+        if !plain {
+            call.arg(keys.index(&append.run));
+        }
+    }
+    call.arg(appends.len());
+    let mut entries = Entries::with_capacity(largest);
+    for (append, plain) in appends.iter().zip(plain) {
+        call.arg(append.run.as_str())
+            .arg(format!("w:{:016x}", append.writer))
+            .arg(flag(plain))
+            .arg(append.publishes.len());
+        for publish in &append.publishes {
+            call.arg(publish.number).arg(flag(publish.answered)).arg(publish.events.len());
+            for new in publish.events.iter() {
+                if !plain {
+                    call.arg(flag(new.key_is_given))
+                        .arg(new.key.as_str())
+                        .arg(format!("{:x}", new.digest))
+                        .arg(status(rules, new).unwrap_or_default());
+                }
+                entries.push(&mut call, &new.event);
+            }
+        }
+    }
+    call
+}
+
+fn events_of(append: &RunAppend) -> impl Iterator<Item = &NewEvent> {
+    append.publishes.iter().flat_map(|publish| publish.events.iter())
+}
+
+/// Whether the store need not know more of the events than what their entries say.
+fn is_plain(rules: &StoreRules, append: &RunAppend) -> bool {
+    events_of(append).all(|new| !new.key_is_given && status(rules, new).is_none())
+}
+
+/// The status that an event gives its run.
+fn status(rules: &StoreRules, new: &NewEvent) -> Option<&'static str> {
+    rules.lifecycle.of(&new.event.kind).map(|lifecycle| lifecycle.status().as_str())
+}
+
+fn flag(set: bool) -> &'static str {
+    if set { "1" } else { "0" }
+}
+
+/// The entries of a call, each in as few arguments as it can be told in.
+struct Entries<'a> {
+    /// The event before, whose source and type the next one's may be like.
+    before: Option<&'a Event>,
+    /// The values of the one at hand, and where each field's is.
+    text: Vec<u8>,
+    fields: Vec<(&'static str, Range<usize>)>,
+}
+
+impl<'a> Entries<'a> {
+    fn with_capacity(bytes: usize) -> Self {
+        let (text, fields) = (Vec::with_capacity(bytes), Vec::with_capacity(USUAL_FIELDS));
+        Self { before: None, text, fields }
+    }
+
+    fn push(&mut self, call: &mut Cmd, event: &'a Event) {
+        let Self { before, text, fields } = self;
+        text.clear();
+        fields.clear();
+        encode_entry(event, |name, value| {
+            let begin = text.len();
+            text.extend_from_slice(value.as_bytes());
+            fields.push((name, begin..text.len()));
+        });
+        let (always, others) = fields.split_at(ALWAYS.min(fields.len()));
+        let usual = matches!(others, [("event_id", _)]);
+        let is_like = |e: &Event| e.kind == event.kind && e.source == event.source;
+        let like_before = before.replace(event).is_some_and(is_like);
+        let anew = !usual || !like_before;
+        match (usual, anew) {
+            (true, false) => call.arg("="),
+            (true, true) => call.arg("+"),
+            (false, _) => call.arg(2 * others.len()),
+        };
+        let [timestamp, head @ .., data] = always else { return };
+        for (_, value) in head.iter().filter(|_| anew).chain([timestamp, data]) {
+            call.arg(&text[value.clone()]);
+        }
+        for (name, value) in others {
+            if !usual {
+                call.arg(*name);
+            }
+            call.arg(&text[value.clone()]);
+        }
+    }
+}
+
+/// What became of the appends to one run.
+#[derive(Debug)]
+pub(super) struct Appended {
+    /// The last id of the stream before, behind which everything that was stored directly follows.
+    pub(super) previous: EventId,
+    /// One for each publish.
+    pub(super) outcomes: Vec<PublishOutcome>,
+}
+
+/// Reads what the script says of the appends to one run: a line of its answer.
+pub(super) fn appended(line: &str, append: &RunAppend) -> Result<Appended, StoreError> {
+    if let Some(error) = line.strip_prefix('-') {
+        let (code, details) = error.split_once(' ').unwrap_or((error, ""));
+        return Err(refusal(code, details));
+    }
+    let mut words = line.split(' ');
+    let previous = id(words.next())?;
+    let outcomes = append.publishes.iter().map(|publish| outcome(&mut words, publish));
+    Ok(Appended { previous, outcomes: outcomes.collect::<Result<_, _>>()? })
+}
+
+fn outcome<'a>(
+    words: &mut impl Iterator<Item = &'a str>,
+    publish: &Publish,
+) -> Result<PublishOutcome, StoreError> {
+    let mut placed = Vec::new();
+    match words.next() {
+        Some("n") => {
+            let first = number(words.next())?;
+            placed.reserve_exact(publish.events.len());
+            for sequence in (first..).take(publish.events.len()) {
+                let (id, sequence) = (id(words.next())?, Sequence(sequence));
+                placed.push(Placed { id, sequence, duplicate: false });
+            }
+        }
+        Some("m") => {
+            for _ in publish.events.iter() {
+                let (id, sequence) = (id(words.next())?, Sequence(number(words.next())?));
+                placed.push(Placed { id, sequence, duplicate: words.next() == Some("1") });
+            }
+        }
+        Some("r") => {
+            let index =
+                usize::try_from(number(words.next())?).map_err(|_| odd("expected an index"))?;
+            return Ok(PublishOutcome::KeyReused { index });
+        }
+        Some("a") => return Ok(PublishOutcome::Already),
+        _ => return Err(odd("expected an outcome")),
+    }
+    Ok(PublishOutcome::Stored(placed))
+}
+
+fn id(word: Option<&str>) -> Result<EventId, StoreError> {
+    EventId::parse(word.unwrap_or_default()).map_err(|_| odd("expected a stream id"))
+}
+
+fn number(word: Option<&str>) -> Result<u64, StoreError> {
+    word.unwrap_or_default().parse().map_err(|_| odd("expected a number"))
+}
