@@ -5,7 +5,7 @@
 //! ids: what lies at or before a position is dropped, and what does not follow it directly is read.
 //!
 //! A stream that this process appends to changes by that, and reading it would only show what is known already.
-//! So it is held while an append is under way, and rests for [`REST`] after one: then many such streams are
+//! So it is held while an append is under way, and rests for a while after one ([`REST`]): then many such streams are
 //! looked at together, for what others may have written.
 
 use super::keys::StreamKey;
@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 /// Batches that may wait for a follower.
 pub(super) const ROOM: usize = 8;
-/// How long a stream is not read after an append that its follower has got.
-const REST: Duration = Duration::from_millis(5);
+/// How long a stream is not read, at least, after an append that its follower has got; twice that at most. Those
+/// that begin to rest within this time are read together.
+const REST: Duration = Duration::from_micros(2500);
 
 /// The runs of a reader.
 #[derive(Default)]
@@ -32,6 +33,8 @@ pub(super) struct Roster {
     changed: VecDeque<u64>,
     /// Those of them that rest, and until when, in that order.
     resting: VecDeque<(Instant, u64)>,
+    /// Until when those rest that begin to now.
+    round: Option<Instant>,
 }
 
 struct Entry {
@@ -226,9 +229,13 @@ impl Roster {
         events: Vec<StoredEvent>,
         now: Instant,
     ) {
+        let round = match self.round {
+            Some(round) if round >= now + REST => round,
+            _ => *self.round.insert(now + 2 * REST),
+        };
         self.hand_to(name, events, |entry, _| {
             let takes = entry.takes_behind(previous);
-            entry.rests_until = takes.then_some(now + REST);
+            entry.rests_until = takes.then_some(round);
             entry.in_step = takes;
             takes.then_some(0)
         });
@@ -399,7 +406,7 @@ mod tests {
 
     /// When nothing rests any more.
     fn later() -> Instant {
-        Instant::now() + REST
+        Instant::now() + 2 * REST
     }
 
     fn taken(inbox: &mut mpsc::Receiver<TailItem>) -> Vec<u64> {
@@ -444,13 +451,15 @@ mod tests {
         roster.stored("run:7:events", at(0), events(1..=1), now);
         assert!(roster.append_ended("run:7:events"));
         assert!(roster.next_read(64, now).is_empty());
-        assert_eq!(roster.next_rested(), Some(now + REST));
-        assert_eq!(roster.next_read(64, now + REST)[0].after, at(1));
+        assert_eq!(roster.next_rested(), Some(now + 2 * REST));
+        assert_eq!(roster.next_read(64, now + 2 * REST)[0].after, at(1));
         // One that ends otherwise is no reason to wait.
         roster.append_begins("run:7:events");
         roster.stream_changed(b"run:7:events");
-        assert!(roster.next_read(64, now + REST).is_empty() && roster.append_ended("run:7:events"));
-        assert_eq!(roster.next_read(64, now + REST).len(), 1);
+        assert!(
+            roster.next_read(64, now + 2 * REST).is_empty() && roster.append_ended("run:7:events")
+        );
+        assert_eq!(roster.next_read(64, now + 2 * REST).len(), 1);
     }
 
     #[test]
