@@ -2,15 +2,17 @@
 //! publish. One call for all runs, because Redis has the same work before and after each.
 
 use super::keys::{Keys, RUNS, StreamKey};
-use super::link::{odd, refusal};
+use super::link::refusal;
+use super::reply;
 use crate::event::entry::{ALWAYS, USUAL_FIELDS, encode_entry, entry_size};
 use crate::event::{Event, EventId, NewEvent, Sequence};
 use crate::store::{Placed, Publish, PublishOutcome, RunAppend, StoreError, StoreRules};
-use redis::Cmd;
+use redis::{Cmd, Value};
 use std::ops::Range;
 
-/// The most runs in one call; the list of runs takes them all at once.
-pub(super) const RUNS_A_CALL: usize = 1000;
+/// The most runs in one call, which nobody else of the server's clients gets in between: a run that others wrote to
+/// meanwhile takes milliseconds.
+pub(super) const RUNS_A_CALL: usize = 64;
 
 /// The call that appends to these runs, whose streams are `streams`.
 pub(super) fn call(
@@ -134,8 +136,21 @@ pub(super) struct Appended {
     pub(super) outcomes: Vec<PublishOutcome>,
 }
 
-/// Reads what the script says of the appends to one run: a line of its answer.
-pub(super) fn appended(line: &str, append: &RunAppend) -> Result<Appended, StoreError> {
+/// Reads the script's answer: a line for each run.
+pub(super) fn lines(
+    reply: &Value,
+    appends: &[RunAppend],
+) -> Result<Vec<Result<Appended, StoreError>>, StoreError> {
+    let text = reply::text(reply).map_err(|_| unreadable("expected text"))?;
+    let lines: Vec<&str> = text.split('\n').collect();
+    if lines.len() != appends.len() {
+        return Err(unreadable("expected a line for each run"));
+    }
+    Ok(lines.into_iter().zip(appends).map(|(line, append)| appended(line, append)).collect())
+}
+
+/// Reads what the script says of the appends to one run.
+fn appended(line: &str, append: &RunAppend) -> Result<Appended, StoreError> {
     if let Some(error) = line.strip_prefix('-') {
         let (code, details) = error.split_once(' ').unwrap_or((error, ""));
         return Err(refusal(code, details));
@@ -167,20 +182,25 @@ fn outcome<'a>(
             }
         }
         Some("r") => {
-            let index =
-                usize::try_from(number(words.next())?).map_err(|_| odd("expected an index"))?;
+            let index = usize::try_from(number(words.next())?)
+                .map_err(|_| unreadable("expected an index"))?;
             return Ok(PublishOutcome::KeyReused { index });
         }
         Some("a") => return Ok(PublishOutcome::Already),
-        _ => return Err(odd("expected an outcome")),
+        _ => return Err(unreadable("expected an outcome")),
     }
     Ok(PublishOutcome::Stored(placed))
 }
 
 fn id(word: Option<&str>) -> Result<EventId, StoreError> {
-    EventId::parse(word.unwrap_or_default()).map_err(|_| odd("expected a stream id"))
+    EventId::parse(word.unwrap_or_default()).map_err(|_| unreadable("expected a stream id"))
 }
 
 fn number(word: Option<&str>) -> Result<u64, StoreError> {
-    word.unwrap_or_default().parse().map_err(|_| odd("expected a number"))
+    word.unwrap_or_default().parse().map_err(|_| unreadable("expected a number"))
+}
+
+/// An answer of another shape than was asked for. The events may have been stored all the same.
+pub(super) fn unreadable(what: &str) -> StoreError {
+    StoreError::NoAnswer { reason: format!("an answer to an append of unexpected shape: {what}") }
 }

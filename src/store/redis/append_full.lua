@@ -3,6 +3,9 @@
 -- of append.lua, behind common.lua. Answers a line and where the next run's arguments begin.
 
 local book = open_book(writer)
+if book.last_id and not is_id(book.last_id) then
+  error('the last_id in ' .. meta .. ' is no id')
+end
 -- The greatest number of this writer that was applied.
 local applied = tonumber(book.extra) or 0
 local before = applied

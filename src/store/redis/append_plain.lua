@@ -33,6 +33,11 @@ local function add(stream, sequence, head, own, next)
     'data', ARGV[own + 1], others(own, next))
 end
 
+-- Whether this is a stream's id and nothing else: it becomes a word of the answer.
+local function is_id(text)
+  return text and string.match(text, '^%d+%-%d+$')
+end
+
 -- The runs that got something, each behind the time of its last event.
 local scores = {}
 
@@ -41,7 +46,7 @@ local scores = {}
 local function append_plain(stream, meta, run, writer, publishes, at)
   local f = call('HMGET', meta, 'sequence', 'last_id', 'created_at', 'expires_at', writer)
   local last = f[2]
-  if not (f[1] and last and f[3]) or f[4]
+  if not (f[1] and is_id(last) and f[3]) or f[4]
     or #call('XREVRANGE', stream, '+', '(' .. last, 'COUNT', 1) > 0 then
     return nil
   end

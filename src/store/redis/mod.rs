@@ -27,7 +27,7 @@ use super::{
 };
 use crate::config::{RedisConfig, RedisUrl};
 use crate::event::{EventId, RunId, RunStatus, Sequence, StoredEvent};
-use append::Appended;
+use append::{Appended, RUNS_A_CALL};
 use dial::Dialer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -154,36 +154,32 @@ impl RedisStore {
         &self,
         appends: &[RunAppend],
     ) -> Vec<Result<Vec<PublishOutcome>, StoreError>> {
-        let mut outcomes = Vec::with_capacity(appends.len());
-        for appends in appends.chunks(append::RUNS_A_CALL) {
-            match self.append_some(appends).await {
-                Ok(some) => outcomes.extend(some),
-                Err(e) => outcomes.resize(outcomes.len() + appends.len(), Err(e)),
-            }
-        }
-        outcomes
-    }
-
-    /// Appends to as many runs as one call takes.
-    async fn append_some(
-        &self,
-        appends: &[RunAppend],
-    ) -> Result<Vec<Result<Vec<PublishOutcome>, StoreError>>, StoreError> {
         let (keys, rules, script) =
             (self.inner.keys, &self.inner.rules, &self.inner.scripts.append);
         let streams: Vec<StreamKey> = appends.iter().map(|a| keys.stream(&a.run)).collect();
-        let call = append::call(&script.hash, keys, rules, appends, &streams);
+        let calls = appends.chunks(RUNS_A_CALL).zip(streams.chunks(RUNS_A_CALL));
+        let calls = calls
+            .map(|(appends, streams)| append::call(&script.hash, keys, rules, appends, streams))
+            .collect();
         let names = streams.into_iter().map(|stream| stream.name).collect();
         let appending = self.inner.readers.appending(names);
-        let reply = self.inner.appends.here().script(script, call).await?;
-        let lines = reply::text(&reply)?.split('\n').map(Some).chain(std::iter::repeat(None));
-        let outcomes = appends.iter().zip(lines).enumerate();
-        Ok(outcomes
-            .map(|(index, (append, line))| {
-                let line = line.ok_or_else(|| odd("expected a line for each run"))?;
-                Ok(told(append, &appending, index, append::appended(line, append)?))
-            })
-            .collect())
+        let replies = match self.inner.appends.here().scripts(script, calls).await {
+            Ok(replies) => replies,
+            Err(e) => return vec![Err(e); appends.len()],
+        };
+        let mut outcomes = Vec::with_capacity(appends.len());
+        for (appends, reply) in appends.chunks(RUNS_A_CALL).zip(replies) {
+            let first = outcomes.len();
+            match reply.and_then(|reply| append::lines(&reply, appends)) {
+                Ok(results) => outcomes.extend(appends.iter().zip(results).enumerate().map(
+                    |(index, (append, result))| {
+                        result.map(|appended| told(append, &appending, first + index, appended))
+                    },
+                )),
+                Err(e) => outcomes.resize(first + appends.len(), Err(e)),
+            }
+        }
+        outcomes
     }
 
     async fn read(&self, run: &RunId, request: RangeRequest) -> Result<Page, StoreError> {
