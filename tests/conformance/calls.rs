@@ -1,4 +1,4 @@
-//! Appends to many runs go to Redis in one call: what becomes of one of them says nothing of the others.
+//! Appends to many runs go to Redis in few calls, each of many runs: what becomes of one of them says nothing of the others.
 
 use super::publishing::{Writer, event, numbered, run_id};
 use super::reading::{all, numbers};

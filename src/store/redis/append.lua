@@ -59,6 +59,6 @@ for i = 1, tonumber(ARGV[1]) do
 end
 if #scores > 0 then
   -- What else may be kept under the list's name must not undo what is done by now.
-  redis.pcall('ZADD', KEYS[1], 'GT', unpack(scores))
+  redis.pcall('ZADD', runs, 'GT', unpack(scores))
 end
 return concat(answer, '\n')

@@ -22,9 +22,8 @@ pub(super) fn call(
     appends: &[RunAppend],
     streams: &[StreamKey],
 ) -> Cmd {
-    let events = || appends.iter().flat_map(events_of);
     let (mut count, mut bytes, mut largest) = (0, 0, 0);
-    for size in events().map(|new| entry_size(&new.event)) {
+    for size in appends.iter().flat_map(events_of).map(|new| entry_size(&new.event)) {
         (count, bytes, largest) = (count + 1, bytes + size, largest.max(size));
     }
     // In one piece from the start: a buffer that grows is copied again and again.
@@ -128,7 +127,7 @@ impl<'a> Entries<'a> {
 }
 
 /// What became of the appends to one run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Appended {
     /// The last id of the stream before, behind which everything that was stored directly follows.
     pub(super) previous: EventId,
@@ -201,6 +200,6 @@ fn number(word: Option<&str>) -> Result<u64, StoreError> {
 }
 
 /// An answer of another shape than was asked for. The events may have been stored all the same.
-pub(super) fn unreadable(what: &str) -> StoreError {
+fn unreadable(what: &str) -> StoreError {
     StoreError::NoAnswer { reason: format!("an answer to an append of unexpected shape: {what}") }
 }

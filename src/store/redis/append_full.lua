@@ -84,7 +84,7 @@ for _ = 1, publishes do
         book.sequence, book.last_id = book.sequence + 1, id
         place = { id, sequence }
         if event.key then
-          redis.call('HSET', current, event.key, table.concat({ int(now), id, sequence, event.digest }, ' '))
+          redis.call('HSET', current, event.key, concat({ int(now), id, sequence, event.digest }, ' '))
           stored[event.key], indexed = place, true
         end
         if event.status ~= '' then

@@ -3,6 +3,7 @@
 -- takes. Before this stands the rule max_events.
 
 local KEYS, ARGV, call, format, concat = KEYS, ARGV, redis.call, string.format, table.concat
+local runs = KEYS[1]
 
 -- Where in ARGV the source and the type are that the entry at hand shares with those before it.
 local head

@@ -167,19 +167,17 @@ impl RedisStore {
             Ok(replies) => replies,
             Err(e) => return vec![Err(e); appends.len()],
         };
-        let mut outcomes = Vec::with_capacity(appends.len());
+        let mut results: Vec<Result<Appended, StoreError>> = Vec::with_capacity(appends.len());
         for (appends, reply) in appends.chunks(RUNS_A_CALL).zip(replies) {
-            let first = outcomes.len();
             match reply.and_then(|reply| append::lines(&reply, appends)) {
-                Ok(results) => outcomes.extend(appends.iter().zip(results).enumerate().map(
-                    |(index, (append, result))| {
-                        result.map(|appended| told(append, &appending, first + index, appended))
-                    },
-                )),
-                Err(e) => outcomes.resize(first + appends.len(), Err(e)),
+                Ok(lines) => results.extend(lines),
+                Err(e) => results.resize(results.len() + appends.len(), Err(e)),
             }
         }
-        outcomes
+        let results = appends.iter().zip(results).enumerate();
+        results
+            .map(|(index, (append, result))| Ok(told(append, &appending, index, result?)))
+            .collect()
     }
 
     async fn read(&self, run: &RunId, request: RangeRequest) -> Result<Page, StoreError> {

@@ -39,8 +39,7 @@ impl Scripts {
         let append = [
             &numbers,
             include_str!("append_plain.lua"),
-            "local runs = KEYS[1]\n\
-             local function append_full(stream, meta, index, run, writer, plain, publishes, at)\n",
+            "local function append_full(stream, meta, index, run, writer, plain, publishes, at)\n",
             &statuses,
             common,
             include_str!("append_full.lua"),
