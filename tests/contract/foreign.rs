@@ -169,6 +169,27 @@ fn a_foreign_program_is_a_publisher() {
 }
 
 #[test]
+fn a_foreign_program_is_heard_in_a_run_that_only_the_hub_wrote_to_for_long() {
+    let setup = Setup::redis();
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/7/events/stream");
+    for sequence in 1..=40 {
+        hub.publish("7", &json!({ "type": "a.b" }));
+        assert_eq!(stream.sequences(1), [sequence]);
+    }
+    // Nothing is published behind it that would tell of it.
+    let id = setup.redis_server().xadd("run:7:events", &[("data", b"1")]);
+    assert_eq!(stream.event().0, id);
+    // Nor is it lost where the hub's own come right behind.
+    for sequence in [41, 42] {
+        let id = setup.redis_server().xadd("run:7:events", &[("data", b"1")]);
+        assert_eq!(hub.publish("7", &json!({ "type": "a.b" }))["events"][0]["sequence"], sequence);
+        assert_eq!(stream.event().0, id);
+        assert_eq!(stream.sequences(1), [sequence]);
+    }
+}
+
+#[test]
 fn odd_entries_break_nothing() {
     let setup = Setup::redis();
     let hub = setup.hub();

@@ -15,6 +15,7 @@ mod links;
 mod per_thread;
 mod reader;
 mod reply;
+mod rests;
 mod roster;
 mod scripts;
 mod streams;

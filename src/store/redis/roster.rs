@@ -5,22 +5,19 @@
 //! ids: what lies at or before a position is dropped, and what does not follow it directly is read.
 //!
 //! A stream that this process appends to changes by that, and reading it would only show what is known already.
-//! So it is held while an append is under way, and rests for a while after one ([`REST`]): then many such streams are
+//! So it is held while an append is under way, and rests for a while after one ([`Rests`]): then many such streams are
 //! looked at together, for what others may have written.
 
 use super::keys::StreamKey;
+use super::rests::Rests;
 use crate::event::{EventId, RunId, StoredEvent};
 use crate::store::TailItem;
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Batches that may wait for a follower.
 pub(super) const ROOM: usize = 8;
-/// How long a stream is not read, at least, after an append that its follower has got; twice that at most. Those
-/// that begin to rest within this time are read together.
-const REST: Duration = Duration::from_micros(2500);
 
 /// The runs of a reader.
 #[derive(Default)]
@@ -31,10 +28,8 @@ pub(super) struct Roster {
     by_name: HashMap<String, Vec<u64>>,
     /// Those that may have something to read, the one that waits longest first.
     changed: VecDeque<u64>,
-    /// Those of them that rest, and until when, in that order.
-    resting: VecDeque<(Instant, u64)>,
-    /// Until when those rest that begin to now.
-    round: Option<Instant>,
+    /// Those of them that rest.
+    rests: Rests,
 }
 
 struct Entry {
@@ -52,6 +47,8 @@ struct Entry {
     /// It has changed during one.
     changed_meanwhile: bool,
     rests_until: Option<Instant>,
+    /// Appends in a row that it got from their answers.
+    in_a_row: u32,
     /// Not read because its follower has no room.
     waits_for_room: bool,
     /// Not read because something else than a stream is kept under its key.
@@ -89,6 +86,7 @@ impl Roster {
             in_step: false,
             changed_meanwhile: false,
             rests_until: None,
+            in_a_row: 0,
             waits_for_room: false,
             broken: false,
             doubtful: true,
@@ -142,14 +140,13 @@ impl Roster {
 
     /// When something that rests is to be read.
     pub(super) fn next_rested(&self) -> Option<Instant> {
-        self.resting.front().map(|(until, _)| *until)
+        self.rests.next()
     }
 
     /// The streams to read now, so many at most, which are taken for read.
     pub(super) fn next_read(&mut self, most: usize, now: Instant) -> Vec<Wanted> {
         let mut read: Vec<Wanted> = Vec::new();
-        let rested = self.resting.partition_point(|(until, _)| *until <= now);
-        self.changed.extend(self.resting.drain(..rested).map(|(_, number)| number));
+        self.changed.extend(std::iter::from_fn(|| self.rests.take(now)));
         while read.len() < most {
             let Some(number) = self.changed.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&number).filter(|e| e.queued) else { continue };
@@ -158,7 +155,7 @@ impl Roster {
                 continue;
             }
             if let Some(until) = entry.rests_until.take_if(|until| *until > now) {
-                self.resting.push_back((until, number));
+                self.rests.put(until, number);
                 continue;
             }
             entry.queued = false;
@@ -184,9 +181,13 @@ impl Roster {
     /// Events that were read from a stream behind some position; what is behind a follower's own is for it.
     /// `full` says that there may be more.
     pub(super) fn read(&mut self, name: &str, events: Vec<StoredEvent>, full: bool) {
-        self.hand_to(name, events, |entry, events| {
+        self.hand_to(name, events, |entry, _, events| {
             entry.in_step = !full;
-            Some(events.partition_point(|e| e.id <= entry.position))
+            let known = events.partition_point(|e| e.id <= entry.position);
+            if known < events.len() {
+                entry.in_a_row = 0;
+            }
+            Some(known)
         });
         if full {
             self.stream_changed(name.as_bytes());
@@ -229,13 +230,10 @@ impl Roster {
         events: Vec<StoredEvent>,
         now: Instant,
     ) {
-        let round = match self.round {
-            Some(round) if round >= now + REST => round,
-            _ => *self.round.insert(now + 2 * REST),
-        };
-        self.hand_to(name, events, |entry, _| {
+        self.hand_to(name, events, |entry, rests, _| {
             let takes = entry.takes_behind(previous);
-            entry.rests_until = takes.then_some(round);
+            entry.in_a_row = if takes { entry.in_a_row.saturating_add(1) } else { 0 };
+            entry.rests_until = takes.then(|| rests.until(entry.in_a_row, now));
             entry.in_step = takes;
             takes.then_some(0)
         });
@@ -243,7 +241,9 @@ impl Roster {
 
     /// Something was stored in this stream that its followers must read. False if it has none.
     pub(super) fn stored_elsewhere(&mut self, name: &str) -> bool {
-        self.each(name, |entry| (entry.doubtful, entry.rests_until) = (true, None));
+        self.each(name, |entry| {
+            (entry.doubtful, entry.rests_until, entry.in_a_row) = (true, None, 0);
+        });
         let numbers = self.followers(name);
         numbers.iter().for_each(|number| self.must_read(*number));
         !numbers.is_empty()
@@ -254,14 +254,13 @@ impl Roster {
         &mut self,
         name: &str,
         mut events: Vec<StoredEvent>,
-        from: impl Fn(&mut Entry, &[StoredEvent]) -> Option<usize>,
+        mut from: impl FnMut(&mut Entry, &mut Rests, &[StoredEvent]) -> Option<usize>,
     ) {
         let numbers = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
         for (place, number) in numbers.iter().enumerate() {
             let Some(entry) = self.entries.get_mut(number) else { continue };
-            let Some(start) = from(entry, &events).filter(|start| *start < events.len()) else {
-                continue;
-            };
+            let start = from(entry, &mut self.rests, &events);
+            let Some(start) = start.filter(|start| *start < events.len()) else { continue };
             // There is hardly ever more than one, who gets them as they are.
             if place + 1 == numbers.len() {
                 events.drain(..start);
@@ -315,7 +314,8 @@ impl Roster {
         }
         entry.position = EventId::START;
         // Appends to the stream before are none to this one.
-        (entry.appends, entry.changed_meanwhile, entry.rests_until) = (0, false, None);
+        (entry.appends, entry.changed_meanwhile) = (0, false);
+        (entry.rests_until, entry.in_a_row) = (None, 0);
         let name = key.name.clone();
         let before = std::mem::replace(&mut entry.key, key);
         self.unname(&before.name, number);
@@ -387,6 +387,7 @@ mod tests {
     use super::*;
     use crate::event::decode_entry;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn run() -> RunId {
         RunId::parse("7").unwrap()
@@ -406,7 +407,7 @@ mod tests {
 
     /// When nothing rests any more.
     fn later() -> Instant {
-        Instant::now() + 2 * REST
+        Instant::now() + Rests::LONGEST
     }
 
     fn taken(inbox: &mut mpsc::Receiver<TailItem>) -> Vec<u64> {
@@ -451,15 +452,37 @@ mod tests {
         roster.stored("run:7:events", at(0), events(1..=1), now);
         assert!(roster.append_ended("run:7:events"));
         assert!(roster.next_read(64, now).is_empty());
-        assert_eq!(roster.next_rested(), Some(now + 2 * REST));
-        assert_eq!(roster.next_read(64, now + 2 * REST)[0].after, at(1));
+        let rested = roster.next_rested().unwrap();
+        assert_eq!(roster.next_read(64, rested)[0].after, at(1));
         // One that ends otherwise is no reason to wait.
         roster.append_begins("run:7:events");
         roster.stream_changed(b"run:7:events");
-        assert!(
-            roster.next_read(64, now + 2 * REST).is_empty() && roster.append_ended("run:7:events")
-        );
-        assert_eq!(roster.next_read(64, now + 2 * REST).len(), 1);
+        assert!(roster.next_read(64, rested).is_empty() && roster.append_ended("run:7:events"));
+        assert_eq!(roster.next_read(64, rested).len(), 1);
+    }
+
+    #[test]
+    fn a_stream_that_nobody_else_writes_to_is_looked_at_less_often() {
+        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
+        roster.join(run(), key(), at(0), sink);
+        roster.next_read(64, later());
+        let now = Instant::now();
+        // How long it rests after the next append, which is the `n`th event.
+        let mut append = |roster: &mut Roster, n| {
+            roster.stored("run:7:events", at(n - 1), events(n..=n), now);
+            assert_eq!(taken(&mut inbox).pop(), Some(n));
+            roster.stream_changed(b"run:7:events");
+            assert!(roster.next_read(64, now).is_empty());
+            let rested = roster.next_rested().unwrap();
+            assert_eq!(roster.next_read(64, rested)[0].after, at(n));
+            rested - now
+        };
+        let first = append(&mut roster, 1);
+        let last = (2..=30).map(|n| append(&mut roster, n)).last().unwrap();
+        assert!(first * 10 < last && last <= Rests::LONGEST, "{first:?} {last:?}");
+        // Another program has.
+        roster.read("run:7:events", events(31..=31), false);
+        assert_eq!(append(&mut roster, 32), first);
     }
 
     #[test]
@@ -530,6 +553,8 @@ mod tests {
         Reply,
         /// The follower takes what there is.
         Take,
+        /// So many milliseconds pass.
+        Wait(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -541,6 +566,7 @@ mod tests {
             Just(Step::Send),
             Just(Step::Reply),
             Just(Step::Take),
+            (1_u64..150).prop_map(Step::Wait),
         ]
     }
 
@@ -557,7 +583,9 @@ mod tests {
             let mut reading: Option<(EventId, u64)> = None;
             let (mut registered, mut notice) = (false, false);
             let mut clock = Instant::now();
-            let last = [Step::Answer, Step::Notice, Step::Reply, Step::Take, Step::Send, Step::Reply, Step::Take];
+            let last = [
+                Step::Answer, Step::Notice, Step::Reply, Step::Take, Step::Wait(150), Step::Send, Step::Reply, Step::Take,
+            ];
             let settle = std::iter::repeat_n(last, 60).flatten();
             for step in steps.into_iter().chain(settle) {
                 match step {
@@ -596,8 +624,8 @@ mod tests {
                     Step::Take => {
                         got.extend(taken(&mut inbox));
                         roster.has_room(number);
-                        clock += REST / 2;
                     }
+                    Step::Wait(ms) => clock += Duration::from_millis(ms),
                 }
             }
             prop_assert_eq!(got, (1..=log).collect::<Vec<_>>());
