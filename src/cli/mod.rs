@@ -9,6 +9,7 @@ mod history;
 mod output;
 mod publish;
 mod runs;
+mod scheduling;
 mod serve;
 mod sse;
 mod tail;

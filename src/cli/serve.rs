@@ -1,6 +1,6 @@
 //! `runhub serve`: runs the hub until it is told to stop.
 
-use super::Failure;
+use super::{Failure, scheduling};
 use crate::config::{self, Config};
 use crate::embed::{self, StartError};
 use crate::hub::Hub;
@@ -40,6 +40,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let metrics = metrics::install()
         .map_err(|e| Failure::Failed(format!("cannot start the metrics: {e}")))?;
     raise_file_limit();
+    if config.server.batch_scheduling {
+        scheduling::wait_for_turns();
+    }
     let cannot_listen =
         |e| Failure::Failed(format!("cannot listen on {}: {e}", config.server.bind));
     // Taken first, so that a second hub by mistake says what is wrong before it touches any file.

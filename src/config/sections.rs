@@ -15,6 +15,10 @@ section! {
         data_dir: PathBuf = PathBuf::from("./data"),
         /// Threads that speak HTTP; 0 for one a processor.
         workers: u64 = 0,
+        /// Whether threads that wake wait until whoever computes on their processor pauses (Linux,
+        /// SCHED_BATCH). That takes less time for the same work; beside programs that keep all processors
+        /// busy, the slowest events come faster without it.
+        batch_scheduling: bool = true,
         /// Memory for large answers to questions for history that come again; 0 for none.
         history_cache: ByteCount = ByteCount(32 << 20),
         /// Origins whose pages may use the hub from a browser, such as `["https://app.example"]`.

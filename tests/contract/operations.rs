@@ -2,6 +2,7 @@
 
 use crate::common::{Frame, Request, Setup, on_both_stores, until};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::time::Duration;
 
@@ -110,6 +111,33 @@ fn a_client_that_vanishes_in_its_head_or_body_is_let_go() {
     drop(connection.read_to_end(&mut answer));
     assert!(answer.starts_with(b"HTTP/1.1 4"), "{answer:?}");
     until("the hub still serves", || (hub.get("/health/live").status == 200).then_some(()));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_wait_for_their_turn_unless_told_otherwise() {
+    const SCHED_BATCH: i32 = 3;
+    /// Nice value and scheduling policy, as in proc_pid_stat(5).
+    fn scheduled(stat: &str) -> (i32, i32) {
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        (fields[16].parse().unwrap(), fields[38].parse().unwrap())
+    }
+    let of_threads = |setup: Setup| {
+        let hub = setup.hub();
+        hub.publish_numbers("r", 1, 1);
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", hub.pid())).unwrap();
+        let stats =
+            tasks.filter_map(|t| std::fs::read_to_string(t.unwrap().path().join("stat")).ok());
+        stats.map(|stat| scheduled(&stat)).collect::<BTreeSet<_>>()
+    };
+    let own = scheduled(&std::fs::read_to_string("/proc/self/stat").unwrap());
+    let usual = if own == (0, 0) { (0, SCHED_BATCH) } else { own };
+    assert_eq!(of_threads(Setup::redis()), BTreeSet::from([usual]));
+    let off = Setup::redis().set("SERVER__BATCH_SCHEDULING", "false");
+    assert_eq!(of_threads(off), BTreeSet::from([own]));
+    // A priority that somebody gave it stays.
+    let nice = Setup::embedded().run_by(&["nice", "-n", "3"]);
+    assert_eq!(of_threads(nice), BTreeSet::from([((own.0 + 3).min(19), own.1)]));
 }
 
 #[test]
