@@ -45,6 +45,11 @@ impl Rests {
         self.resting.insert((until, number));
     }
 
+    /// It rests no more, if it does until then.
+    pub(super) fn remove(&mut self, until: Instant, number: u64) {
+        self.resting.remove(&(until, number));
+    }
+
     /// One that has rested, and rests no more.
     pub(super) fn take(&mut self, now: Instant) -> Option<u64> {
         self.next().filter(|until| *until <= now)?;

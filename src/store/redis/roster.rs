@@ -47,6 +47,8 @@ struct Entry {
     /// It has changed during one.
     changed_meanwhile: bool,
     rests_until: Option<Instant>,
+    /// Until when it stands among those that rest.
+    resting: Option<Instant>,
     /// Appends in a row that it got from their answers.
     in_a_row: u32,
     /// Not read because its follower has no room.
@@ -86,6 +88,7 @@ impl Roster {
             in_step: false,
             changed_meanwhile: false,
             rests_until: None,
+            resting: None,
             in_a_row: 0,
             waits_for_room: false,
             broken: false,
@@ -120,7 +123,7 @@ impl Roster {
     pub(super) fn all_changed(&mut self) {
         self.entries.values_mut().for_each(|entry| entry.doubtful = true);
         let numbers: Vec<u64> = self.entries.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.queue(number));
+        numbers.into_iter().for_each(|number| self.queue_now(number));
     }
 
     /// Nothing new was found in a stream, though it may have changed: it may have been deleted.
@@ -146,7 +149,12 @@ impl Roster {
     /// The streams to read now, so many at most, which are taken for read.
     pub(super) fn next_read(&mut self, most: usize, now: Instant) -> Vec<Wanted> {
         let mut read: Vec<Wanted> = Vec::new();
-        self.changed.extend(std::iter::from_fn(|| self.rests.take(now)));
+        while let Some(number) = self.rests.take(now) {
+            if let Some(entry) = self.entries.get_mut(&number) {
+                entry.resting = None;
+                self.changed.push_back(number);
+            }
+        }
         while read.len() < most {
             let Some(number) = self.changed.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&number).filter(|e| e.queued) else { continue };
@@ -155,6 +163,7 @@ impl Roster {
                 continue;
             }
             if let Some(until) = entry.rests_until.take_if(|until| *until > now) {
+                entry.resting = Some(until);
                 self.rests.put(until, number);
                 continue;
             }
@@ -242,7 +251,7 @@ impl Roster {
     /// Something was stored in this stream that its followers must read. False if it has none.
     pub(super) fn stored_elsewhere(&mut self, name: &str) -> bool {
         self.each(name, |entry| {
-            (entry.doubtful, entry.rests_until, entry.in_a_row) = (true, None, 0);
+            (entry.doubtful, entry.in_a_row) = (true, 0);
         });
         let numbers = self.followers(name);
         numbers.iter().for_each(|number| self.must_read(*number));
@@ -314,8 +323,7 @@ impl Roster {
         }
         entry.position = EventId::START;
         // Appends to the stream before are none to this one.
-        (entry.appends, entry.changed_meanwhile) = (0, false);
-        (entry.rests_until, entry.in_a_row) = (None, 0);
+        (entry.appends, entry.changed_meanwhile, entry.in_a_row) = (0, false, 0);
         let name = key.name.clone();
         let before = std::mem::replace(&mut entry.key, key);
         self.unname(&before.name, number);
@@ -346,6 +354,18 @@ impl Roster {
     fn must_read(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.in_step = false;
+        }
+        self.queue_now(number);
+    }
+
+    /// As [`queue`](Self::queue), and it rests no more.
+    fn queue_now(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.rests_until = None;
+            if let Some(until) = entry.resting.take() {
+                self.rests.remove(until, number);
+                entry.queued = false;
+            }
         }
         self.queue(number);
     }
@@ -483,6 +503,33 @@ mod tests {
         // Another program has.
         roster.read("run:7:events", events(31..=31), false);
         assert_eq!(append(&mut roster, 32), first);
+    }
+
+    #[test]
+    fn what_an_append_tells_of_is_read_though_the_stream_rests() {
+        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
+        roster.join(run(), key(), at(0), sink);
+        roster.next_read(64, later());
+        let now = Instant::now();
+        for n in 1..=30 {
+            roster.stored("run:7:events", at(n - 1), events(n..=n), now);
+            roster.stream_changed(b"run:7:events");
+            assert!(roster.next_read(64, now).is_empty());
+            taken(&mut inbox);
+        }
+        // Another program has written the next one.
+        assert!(!roster.awaits("run:7:events", at(31)));
+        roster.stored_elsewhere("run:7:events");
+        assert_eq!(roster.next_read(64, now)[0].after, at(30));
+        roster.read("run:7:events", events(31..=32), false);
+        assert_eq!(taken(&mut inbox), [31, 32]);
+        assert_eq!((roster.next_read(64, later()), roster.next_rested()), (vec![], None));
+        // Nor does it rest when anything may have happened.
+        roster.stored("run:7:events", at(32), events(33..=33), now);
+        roster.stream_changed(b"run:7:events");
+        assert!(roster.next_read(64, now).is_empty());
+        roster.all_changed();
+        assert_eq!(roster.next_read(64, now)[0].after, at(33));
     }
 
     #[test]
