@@ -37,8 +37,7 @@ struct Entry {
     key: StreamKey,
     position: EventId,
     sink: mpsc::Sender<TailItem>,
-    /// It stands in `changed` or in `resting`.
-    queued: bool,
+    place: Place,
     /// Appends to it that are under way.
     appends: u32,
     /// It is where the last append left the stream, so that the next one will tell it what comes. Else it is
@@ -47,9 +46,7 @@ struct Entry {
     /// It has changed during one.
     changed_meanwhile: bool,
     rests_until: Option<Instant>,
-    /// Until when it stands among those that rest.
-    resting: Option<Instant>,
-    /// Appends in a row that it got from their answers.
+    /// Appends that it got from their answers since it last had to read.
     in_a_row: u32,
     /// Not read because its follower has no room.
     waits_for_room: bool,
@@ -57,6 +54,15 @@ struct Entry {
     broken: bool,
     /// Its stream may have been deleted or rolled back.
     doubtful: bool,
+}
+
+/// Where a follower stands that may have something to read.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Nowhere,
+    Changed,
+    /// Among those that rest, until then.
+    Resting(Instant),
 }
 
 /// A stream to be read, and from where.
@@ -83,12 +89,11 @@ impl Roster {
             key,
             position: after,
             sink,
-            queued: false,
+            place: Place::Nowhere,
             appends: 0,
             in_step: false,
             changed_meanwhile: false,
             rests_until: None,
-            resting: None,
             in_a_row: 0,
             waits_for_room: false,
             broken: false,
@@ -151,23 +156,23 @@ impl Roster {
         let mut read: Vec<Wanted> = Vec::new();
         while let Some(number) = self.rests.take(now) {
             if let Some(entry) = self.entries.get_mut(&number) {
-                entry.resting = None;
+                entry.place = Place::Changed;
                 self.changed.push_back(number);
             }
         }
         while read.len() < most {
             let Some(number) = self.changed.pop_front() else { break };
-            let Some(entry) = self.entries.get_mut(&number).filter(|e| e.queued) else { continue };
+            let Some(entry) = self.entries.get_mut(&number) else { continue };
             if entry.sink.is_closed() {
                 self.leave(number);
                 continue;
             }
             if let Some(until) = entry.rests_until.take_if(|until| *until > now) {
-                entry.resting = Some(until);
+                entry.place = Place::Resting(until);
                 self.rests.put(until, number);
                 continue;
             }
-            entry.queued = false;
+            entry.place = Place::Nowhere;
             if entry.appends > 0 && entry.in_step {
                 entry.changed_meanwhile = true;
                 continue;
@@ -241,7 +246,7 @@ impl Roster {
     ) {
         self.hand_to(name, events, |entry, rests, _| {
             let takes = entry.takes_behind(previous);
-            entry.in_a_row = if takes { entry.in_a_row.saturating_add(1) } else { 0 };
+            entry.in_a_row = entry.in_a_row.saturating_add(u32::from(takes));
             entry.rests_until = takes.then(|| rests.until(entry.in_a_row, now));
             entry.in_step = takes;
             takes.then_some(0)
@@ -250,9 +255,7 @@ impl Roster {
 
     /// Something was stored in this stream that its followers must read. False if it has none.
     pub(super) fn stored_elsewhere(&mut self, name: &str) -> bool {
-        self.each(name, |entry| {
-            (entry.doubtful, entry.in_a_row) = (true, 0);
-        });
+        self.each(name, |entry| entry.doubtful = true);
         let numbers = self.followers(name);
         numbers.iter().for_each(|number| self.must_read(*number));
         !numbers.is_empty()
@@ -323,7 +326,7 @@ impl Roster {
         }
         entry.position = EventId::START;
         // Appends to the stream before are none to this one.
-        (entry.appends, entry.changed_meanwhile, entry.in_a_row) = (0, false, 0);
+        (entry.appends, entry.changed_meanwhile) = (0, false);
         let name = key.name.clone();
         let before = std::mem::replace(&mut entry.key, key);
         self.unname(&before.name, number);
@@ -350,10 +353,10 @@ impl Roster {
         }
     }
 
-    /// Reads for it, whatever is under way.
+    /// Reads for it, whatever is under way: it may have missed something.
     fn must_read(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            entry.in_step = false;
+            (entry.in_step, entry.in_a_row) = (false, 0);
         }
         self.queue_now(number);
     }
@@ -362,9 +365,9 @@ impl Roster {
     fn queue_now(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.rests_until = None;
-            if let Some(until) = entry.resting.take() {
+            if let Place::Resting(until) = entry.place {
                 self.rests.remove(until, number);
-                entry.queued = false;
+                entry.place = Place::Nowhere;
             }
         }
         self.queue(number);
@@ -372,8 +375,9 @@ impl Roster {
 
     fn queue(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number)
-            && !std::mem::replace(&mut entry.queued, true)
+            && entry.place == Place::Nowhere
         {
+            entry.place = Place::Changed;
             self.changed.push_back(number);
         }
     }
@@ -438,6 +442,22 @@ mod tests {
         ids
     }
 
+    /// A follower for whom all there is, which is nothing, was read.
+    fn followed() -> (Roster, mpsc::Receiver<TailItem>) {
+        let (mut roster, (sink, inbox)) = (Roster::default(), mpsc::channel(ROOM));
+        roster.join(run(), key(), at(0), sink);
+        roster.next_read(64, later());
+        (roster, inbox)
+    }
+
+    /// The `n`th event is an append that follows directly, of which the server tells: its stream rests.
+    fn append(roster: &mut Roster, inbox: &mut mpsc::Receiver<TailItem>, n: u64, now: Instant) {
+        roster.stored("run:7:events", at(n - 1), events(n..=n), now);
+        assert_eq!(taken(inbox).pop(), Some(n));
+        roster.stream_changed(b"run:7:events");
+        assert!(roster.next_read(64, now).is_empty());
+    }
+
     #[test]
     fn what_was_stored_behind_the_position_is_not_read_again() {
         let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
@@ -461,9 +481,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_appended_to_is_looked_at_when_that_is_over() {
-        let (mut roster, (sink, _inbox)) = (Roster::default(), mpsc::channel(ROOM));
-        roster.join(run(), key(), at(0), sink);
-        roster.next_read(64, later());
+        let (mut roster, _inbox) = followed();
         roster.read_nothing("run:7:events");
         roster.append_begins("run:7:events");
         roster.stream_changed(b"run:7:events");
@@ -483,39 +501,26 @@ mod tests {
 
     #[test]
     fn a_stream_that_nobody_else_writes_to_is_looked_at_less_often() {
-        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
-        roster.join(run(), key(), at(0), sink);
-        roster.next_read(64, later());
-        let now = Instant::now();
-        // How long it rests after the next append, which is the `n`th event.
-        let mut append = |roster: &mut Roster, n| {
-            roster.stored("run:7:events", at(n - 1), events(n..=n), now);
-            assert_eq!(taken(&mut inbox).pop(), Some(n));
-            roster.stream_changed(b"run:7:events");
-            assert!(roster.next_read(64, now).is_empty());
+        let ((mut roster, mut inbox), now) = (followed(), Instant::now());
+        let mut rest_after = |roster: &mut Roster, n| {
+            append(roster, &mut inbox, n, now);
             let rested = roster.next_rested().unwrap();
             assert_eq!(roster.next_read(64, rested)[0].after, at(n));
             rested - now
         };
-        let first = append(&mut roster, 1);
-        let last = (2..=30).map(|n| append(&mut roster, n)).last().unwrap();
+        let first = rest_after(&mut roster, 1);
+        let last = (2..=30).map(|n| rest_after(&mut roster, n)).last().unwrap();
         assert!(first * 10 < last && last <= Rests::LONGEST, "{first:?} {last:?}");
         // Another program has.
         roster.read("run:7:events", events(31..=31), false);
-        assert_eq!(append(&mut roster, 32), first);
+        assert_eq!(rest_after(&mut roster, 32), first);
     }
 
     #[test]
     fn what_an_append_tells_of_is_read_though_the_stream_rests() {
-        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
-        roster.join(run(), key(), at(0), sink);
-        roster.next_read(64, later());
-        let now = Instant::now();
+        let ((mut roster, mut inbox), now) = (followed(), Instant::now());
         for n in 1..=30 {
-            roster.stored("run:7:events", at(n - 1), events(n..=n), now);
-            roster.stream_changed(b"run:7:events");
-            assert!(roster.next_read(64, now).is_empty());
-            taken(&mut inbox);
+            append(&mut roster, &mut inbox, n, now);
         }
         // Another program has written the next one.
         assert!(!roster.awaits("run:7:events", at(31)));
@@ -525,9 +530,7 @@ mod tests {
         assert_eq!(taken(&mut inbox), [31, 32]);
         assert_eq!((roster.next_read(64, later()), roster.next_rested()), (vec![], None));
         // Nor does it rest when anything may have happened.
-        roster.stored("run:7:events", at(32), events(33..=33), now);
-        roster.stream_changed(b"run:7:events");
-        assert!(roster.next_read(64, now).is_empty());
+        append(&mut roster, &mut inbox, 33, now);
         roster.all_changed();
         assert_eq!(roster.next_read(64, now)[0].after, at(33));
     }
