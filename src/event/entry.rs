@@ -30,7 +30,15 @@ pub fn entry_size(event: &Event) -> usize {
     event.text_bytes() + 256
 }
 
-/// Calls `push` with each field of the entry but `sequence`, in order; `timestamp` comes first.
+/// The fields that an entry has besides those that every entry has.
+pub fn further_fields(event: &Event) -> usize {
+    let mut count = 0;
+    encode_further(event, |_, _| count += 1);
+    count
+}
+
+/// Calls `push` with each field of the entry but `sequence`, in order: `timestamp`, the source's, the type's, `data`,
+/// then the further ones.
 pub fn encode_entry(event: &Event, mut push: impl FnMut(&'static str, &str)) {
     push("timestamp", &event.timestamp.to_string());
     let none = Source::default();
@@ -42,12 +50,16 @@ pub fn encode_entry(event: &Event, mut push: impl FnMut(&'static str, &str)) {
     push("event_category", event.kind.category());
     push("event_action", event.kind.action());
     push("data", &event.data);
+    encode_further(event, push);
+}
+
+fn encode_further(event: &Event, mut push: impl FnMut(&'static str, &str)) {
     let mut optional = |name, value: Option<&str>| {
         if let Some(value) = value {
             push(name, value);
         }
     };
-    optional("source", source.json.as_deref());
+    optional("source", event.source.as_deref().and_then(|source| source.json.as_deref()));
     optional("event_id", event.event_id.as_ref().map(EventKey::as_str));
     if let Some(extras) = &event.extras {
         optional("correlation_id", extras.correlation_id.as_deref());
@@ -273,7 +285,18 @@ mod tests {
             let event = parse_event(&run(), json, Timestamp::from_ms(5), limits).unwrap();
             let mut fields = Vec::new();
             encode_entry(&event, |name, value| fields.push((name, value.to_owned())));
-            assert_eq!(fields[0].0, "timestamp");
+            assert_eq!(fields.len(), ALWAYS + further_fields(&event));
+            let always = fields[..ALWAYS].iter().map(|(name, _)| *name);
+            assert!(always.eq([
+                "timestamp",
+                "source_agent_id",
+                "source_agent_type",
+                "source_agent_name",
+                "source_team_name",
+                "event_category",
+                "event_action",
+                "data",
+            ]));
             let pairs = fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
             assert_eq!(decode_entry(&run(), EventId::new(5, 0), pairs).event, event);
         }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 on_every_store!(
     one_call_appends_to_many_runs,
     events_of_all_sorts_share_a_call,
+    events_between_like_ones_keep_their_own_source,
     sequences_have_no_hole_and_ids_rise,
     writers_at_once_leave_no_hole,
     publishes_of_one_batch_are_told_apart,
@@ -69,11 +70,12 @@ fn varied(run: &RunId, n: usize) -> NewEvent {
 async fn events_of_all_sorts_share_a_call(bench: Bench) {
     let store = bench.open(rules());
     let runs: Vec<RunId> = (0..9).map(|n| run_id(&format!("run-{n}"))).collect();
-    let mut writers: Vec<Writer> = runs.iter().map(|run| Writer::new(&store, run)).collect();
+    // A hub's events are one writer's, but for what it drains of an earlier life's.
+    let mut writers = [&runs[0], &runs[1]].map(|run| Writer::new(&store, run));
     let mut sent: Vec<Vec<NewEvent>> = vec![Vec::new(); runs.len()];
     let mut n = 0;
     // New runs first, then known ones, of which some have ended.
-    for round in 0..4 {
+    for round in 0..8 {
         let mut batches = Vec::new();
         for (index, run) in runs.iter().enumerate().skip(round % 3) {
             let mut publishes = Vec::new();
@@ -83,7 +85,8 @@ async fn events_of_all_sorts_share_a_call(bench: Bench) {
                 sent[index].extend(events.iter().cloned());
                 publishes.push(events);
             }
-            batches.push(writers[index].batch(publishes));
+            let batch = writers[usize::from(index % 4 == 1)].batch(publishes);
+            batches.push(RunAppend { run: run.clone(), ..batch });
         }
         for (batch, result) in batches.iter().zip(store.append(&batches).await) {
             let outcomes = result.unwrap();
@@ -101,6 +104,34 @@ async fn events_of_all_sorts_share_a_call(bench: Bench) {
             assert_eq!(read.event, sent.event);
         }
         assert_eq!(sequences(&read), (1..=sent.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+async fn events_between_like_ones_keep_their_own_source(bench: Bench) {
+    let store = bench.open(rules());
+    let runs = ["a", "b", "c"].map(run_id);
+    let mut writer = Writer::new(&store, &runs[0]);
+    // The one between goes to a run that is new, then to one that is known.
+    for round in 1..=2 {
+        let mut sent = Vec::new();
+        let batches: Vec<RunAppend> = runs
+            .iter()
+            .zip([("llm.stream", "r1", 2), ("tool.start", "r2", 1), ("llm.stream", "r1", 2)])
+            .map(|(run, (kind, agent, count))| {
+                let json = format!(r#"{{"type":"{kind}","source":{{"agent_id":"{agent}"}}}}"#);
+                let events: Vec<NewEvent> = (0..count).map(|_| event(run, &json)).collect();
+                sent.push(events.clone());
+                RunAppend { run: run.clone(), ..writer.batch(vec![events]) }
+            })
+            .collect();
+        assert!(store.append(&batches).await.iter().all(Result::is_ok));
+        for (run, sent) in runs.iter().zip(sent) {
+            let read = all(&store, run).await;
+            assert_eq!(read.len(), round * sent.len());
+            for (read, sent) in read.iter().skip((round - 1) * sent.len()).zip(&sent) {
+                assert_eq!(read.event, sent.event);
+            }
+        }
     }
 }
 

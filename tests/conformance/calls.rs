@@ -14,21 +14,23 @@ on_redis!(
     a_server_that_refuses_writes_refuses_the_whole_call,
 );
 
-/// A publish to each run, of events with these numbers, which all have the same source.
+/// A publish to each run by one writer, of events with these numbers, which all have the same source.
 fn batches(store: &Store, runs: &[RunId], numbers: RangeInclusive<u64>) -> Vec<RunAppend> {
     let json = |n| format!(r#"{{"type":"llm.stream","source":{{"agent_id":"r1"}},"data":{n}}}"#);
+    let mut writer = Writer::new(store, &runs[0]);
     let batch = |run: &RunId| {
         let events = numbers.clone().map(|n| event(run, &json(n))).collect();
-        Writer::new(store, run).batch(vec![events])
+        RunAppend { run: run.clone(), ..writer.batch(vec![events]) }
     };
     runs.iter().map(batch).collect()
 }
 
 async fn one_broken_run_breaks_no_other_of_its_call(bench: Bench) {
     let store = bench.open(rules());
-    // The first may be broken, the last, and neighbours; of runs that are new, and of others.
+    // The first may be broken, the last, and neighbours; of runs that are new, and of others; with one event and several.
     let cases = [(false, [0, 1]), (false, [2, 5]), (true, [0, 1]), (true, [3, 5])];
-    for (case, (known, broken)) in cases.into_iter().enumerate() {
+    let cases = cases.into_iter().flat_map(|case| [4, 6].map(|last| (case, last)));
+    for (case, ((known, broken), last)) in cases.enumerate() {
         let runs: Vec<RunId> = (0..6).map(|n| run_id(&format!("run-{case}-{n}"))).collect();
         if known {
             let results = store.append(&batches(&store, &runs, 1..=3)).await;
@@ -37,7 +39,7 @@ async fn one_broken_run_breaks_no_other_of_its_call(bench: Bench) {
         for (n, kind) in broken.into_iter().zip(["events", "meta"]) {
             let () = bench.server().command(&["SET", &format!("run:{}:{kind}", runs[n]), "x"]);
         }
-        let results = store.append(&batches(&store, &runs, 4..=6)).await;
+        let results = store.append(&batches(&store, &runs, 4..=last)).await;
         for (n, result) in results.iter().enumerate() {
             if broken.contains(&n) {
                 let Err(StoreError::BrokenRun { reason }) = result else { panic!("{result:?}") };
@@ -46,7 +48,7 @@ async fn one_broken_run_breaks_no_other_of_its_call(bench: Bench) {
             }
             assert!(matches!(result.as_deref(), Ok([PublishOutcome::Stored(_)])), "{result:?}");
             let events = all(&store, &runs[n]).await;
-            assert_eq!(numbers(&events), (if known { 1 } else { 4 }..=6).collect::<Vec<_>>());
+            assert_eq!(numbers(&events), (if known { 1 } else { 4 }..=last).collect::<Vec<_>>());
             for event in events {
                 assert_eq!(event.event.source.unwrap().agent_id.as_deref(), Some("r1"));
             }
@@ -56,18 +58,21 @@ async fn one_broken_run_breaks_no_other_of_its_call(bench: Bench) {
 
 async fn a_book_that_others_wrote_into_breaks_no_other_run(bench: Bench) {
     let store = bench.open(rules());
-    for (case, last_id) in ["\n5-0", "5-0 1", "5-0\0\u{1}", "", "x"].into_iter().enumerate() {
+    let odd = ["\n5-0", "5-0 1", "5-0\0\u{1}", "", "x", "$", "+"];
+    let cases = odd.into_iter().flat_map(|last_id| [3, 4].map(|last| (last_id, last)));
+    for (case, (last_id, last)) in cases.enumerate() {
         let runs: Vec<RunId> = (0..3).map(|n| run_id(&format!("run-{case}-{n}"))).collect();
         let results = store.append(&batches(&store, &runs, 1..=2)).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         let meta = format!("run:{}:meta", runs[1]);
         let _: i64 = bench.server().command(&["HSET", &meta, "last_id", last_id]);
-        let results = store.append(&batches(&store, &runs, 3..=4)).await;
+        let results = store.append(&batches(&store, &runs, 3..=last)).await;
         for (n, result) in results.iter().enumerate() {
             match result {
                 Err(StoreError::BrokenRun { .. }) if n == 1 => {}
                 Ok(_) if n != 1 => {
-                    assert_eq!(numbers(&all(&store, &runs[n]).await), [1, 2, 3, 4]);
+                    let events = all(&store, &runs[n]).await;
+                    assert_eq!(numbers(&events), (1..=last).collect::<Vec<_>>());
                 }
                 result => panic!("run {n} with {last_id:?}: {result:?}"),
             }
@@ -97,8 +102,8 @@ async fn more_runs_than_a_call_takes(bench: Bench) {
 async fn a_server_that_refuses_writes_refuses_the_whole_call(bench: Bench) {
     let (store, server) = (bench.open(rules()), bench.server());
     let runs: Vec<RunId> = (0..3).map(|n| run_id(&format!("run-{n}"))).collect();
-    for first in [1, 3] {
-        let batches = batches(&store, &runs, first..=first + 1);
+    for (first, last) in [(1, 2), (3, 4), (5, 5)] {
+        let batches = batches(&store, &runs, first..=last);
         let () = server.command(&["CONFIG", "SET", "maxmemory", "1"]);
         for result in store.append(&batches).await {
             let Err(StoreError::Refused { reason }) = &result else { panic!("{result:?}") };
@@ -110,7 +115,7 @@ async fn a_server_that_refuses_writes_refuses_the_whole_call(bench: Bench) {
             assert!(matches!(result.as_deref(), Ok([PublishOutcome::Stored(_)])), "{result:?}");
         }
         for run in &runs {
-            assert_eq!(numbers(&all(&store, run).await), (1..=first + 1).collect::<Vec<_>>());
+            assert_eq!(numbers(&all(&store, run).await), (1..=last).collect::<Vec<_>>());
         }
     }
 }

@@ -190,6 +190,27 @@ fn a_foreign_program_is_heard_in_a_run_that_only_the_hub_wrote_to_for_long() {
 }
 
 #[test]
+fn what_a_foreign_program_adds_between_two_publishes_is_counted_and_comes_between_them() {
+    let setup = Setup::redis();
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/7/events/stream");
+    let publish = || hub.publish("7", &json!({ "type": "a.b" }))["events"][0]["sequence"].take();
+    let mut last = 0;
+    for _ in 0..3 {
+        // So often that the hub no longer looks for others' events soon.
+        for sequence in last + 1..=last + 20 {
+            assert_eq!(publish(), sequence);
+        }
+        assert_eq!(stream.sequences(20), (last + 1..=last + 20).collect::<Vec<_>>());
+        last += 22;
+        let theirs = (last - 1).to_string();
+        setup.redis_server().xadd("run:7:events", &[("sequence", theirs.as_bytes())]);
+        assert_eq!(publish(), last);
+        assert_eq!(stream.sequences(2), [last - 1, last]);
+    }
+}
+
+#[test]
 fn odd_entries_break_nothing() {
     let setup = Setup::redis();
     let hub = setup.hub();

@@ -1,64 +1,77 @@
 -- Appends publishes to runs, each publish whole or not at all. One run's trouble is no other's.
 -- KEYS: the list of runs; of each run its stream, meta, and, unless its events are plain, the base of its event_id
 -- index.
--- ARGV: number of runs; of each run its id, the writer's field, whether the events are plain (1 or 0), and the
--- number of publishes; of each publish its writer's number for it, whether it was answered and can be refused no
--- more (1 or 0), and the number of events; of each event, unless they are plain, whether its publisher chose the
--- event_id (1 or 0), event_id, digest, the status it gives or ''; of all events the entry. An entry begins with its
--- shape: '=' if its source and type are those of the entry before, else these six values come first; then timestamp
--- and data; then the event_id if the shape is '=' or '+', else as many names and values as the shape says.
+-- ARGV: the writer's field of those runs that bring none; of each run its id, and, if it gets one event that is plain
+-- and as most are, the writer's number for the publish and the entry, which begins with '+'. Of any other the writer's
+-- field, the number of publishes, below 0 unless the events are plain, and the publishes; of each the writer's number
+-- for it, whether it was answered and can be refused no more (1 or 0), and the number of events; of each event, unless
+-- they are plain, whether its publisher chose the event_id (1 or 0), event_id, digest, the status it gives or ''; of
+-- all events the entry. An entry begins with its shape, and goes on with its timestamp, source and type, six values that
+-- are left out where the shape is '=' because they are those of the entry before, and data; then comes the event_id if
+-- the shape is '=' or '+', else as many names and values as the shape says.
 -- Answers a line a run: the last id before, 0-0 for none, and of each publish 'n' with the first one's sequence and
 -- the ids, of events that are all new; 'm' with id, sequence and whether it was there before (1 or 0) of each event;
 -- 'r' with the index of the event whose event_id is reused; or 'a' if an earlier attempt has applied it. Of a run
 -- that cannot be served the error stands there, behind a '-'.
+--
+-- Here stands what happens again and again: one event for a run to which nothing has happened but what hubs did. No
+-- function and no table is made for it that need not be, and no argument read twice: Redis mostly comes to this from
+-- something else, when each costs several times what it costs in a row. All else is the work of what other_appends
+-- makes, which stands before this.
 
--- Where the next run's arguments begin, of a run whose first publish begins at `at`.
-local function behind(at, plain, publishes)
-  for _ = 1, publishes do
-    local count = tonumber(ARGV[at + 2])
-    at = at + 3
-    for _ = 1, count do
-      local _, next = measure(plain and at or at + 4)
-      at = next
+local ARGV, try, match = ARGV, redis.pcall, string.match
+local first_writer, at, key = ARGV[1], 2, 2
+local several, lines, scores, append = KEYS[4], nil, nil, nil
+if several then
+  lines, scores = {}, {}
+end
+local run, line, ms
+
+while KEYS[key] do
+  run, line = ARGV[at], nil
+  if ARGV[at + 2] == '+' then
+    local stream, meta, number = KEYS[key], KEYS[key + 1], ARGV[at + 1]
+    local f = try('HMGET', meta, 'sequence', 'last_id', 'created_at', 'expires_at', first_writer)
+    local sequence, last = tonumber(f[1]), f[2]
+    -- The last id becomes a word of the answer, and so must be one.
+    if sequence and last and f[3] and not f[4] and tonumber(number) > (tonumber(f[5]) or 0)
+      and match(last, '^%d+%-%d+$') and try('XREAD', 'COUNT', 1, 'STREAMS', stream, last) == false then
+      sequence = string.format('%d', sequence + 1)
+      local id = try('XADD', stream, 'MAXLEN', '~', max_events, '*', 'timestamp', ARGV[at + 3], 'sequence', sequence,
+        'source_agent_id', ARGV[at + 4], 'source_agent_type', ARGV[at + 5], 'source_agent_name', ARGV[at + 6],
+        'source_team_name', ARGV[at + 7], 'event_category', ARGV[at + 8], 'event_action', ARGV[at + 9],
+        'data', ARGV[at + 10], 'event_id', ARGV[at + 11])
+      -- What is refused is refused again below, where there are words for it.
+      if not id.err then
+        ms = match(id, '^%d+')
+        try('HSET', meta, 'sequence', sequence, 'last_id', id, 'updated_at', ms, first_writer, number)
+        line = last .. ' n ' .. sequence .. ' ' .. id
+        at, key = at + 12, key + 2
+      end
     end
   end
-  return at
-end
-
-local function append(stream, meta, index, run, writer, plain, publishes, at)
-  if plain then
-    local line, next = append_plain(stream, meta, run, writer, publishes, at)
-    if line then
-      return line, next
+  if not line then
+    append = append or other_appends()
+    line, at, key, ms = append(at, key)
+    if not at then
+      return line
     end
   end
-  return append_full(stream, meta, index, run, writer, plain, publishes, at)
-end
-
-local answer, at, key = {}, 2, 2
-for i = 1, tonumber(ARGV[1]) do
-  local plain, publishes = ARGV[at + 2] == '1', tonumber(ARGV[at + 3])
-  local index = not plain and KEYS[key + 2]
-  local done, line, next = pcall(append, KEYS[key], KEYS[key + 1], index, ARGV[at], ARGV[at + 1], plain, publishes,
-    at + 4)
-  if not done then
-    -- Of an error of the server its own words, in which some versions leave the marks of the protocol; of one of
-    -- this script others.
-    local text = tostring(type(line) == 'table' and line.err or line)
-    text = string.gsub(string.gsub(text, '^%-', ''), '%c+', ' ')
-    if not string.match(text, '^%u+ ') then
-      text = 'ERR ' .. text
+  if several then
+    lines[#lines + 1] = line
+    if ms then
+      scores[#scores + 1], scores[#scores + 2] = ms, run
     end
-    -- Any other refusal is the server's, which refuses the first write of all or none.
-    if not string.match(text, '^WRONGTYPE ') and not string.match(text, '^ERR ') then
-      return { err = text }
-    end
-    line, next = '-' .. text, behind(at + 4, plain, publishes)
   end
-  answer[i], at, key = line, next, key + (plain and 2 or 3)
 end
-if #scores > 0 then
-  -- What else may be kept under the list's name must not undo what is done by now.
-  redis.pcall('ZADD', runs, 'GT', unpack(scores))
+-- What else may be kept under the list's name must not undo what is done by now.
+if not several then
+  if ms then
+    try('ZADD', KEYS[1], 'GT', ms, run)
+  end
+  return line
 end
-return concat(answer, '\n')
+if scores[1] then
+  try('ZADD', KEYS[1], 'GT', unpack(scores))
+end
+return table.concat(lines, '\n')

@@ -4,11 +4,10 @@
 use super::keys::{Keys, RUNS, StreamKey};
 use super::link::refusal;
 use super::reply;
-use crate::event::entry::{ALWAYS, USUAL_FIELDS, encode_entry, entry_size};
+use crate::event::entry::{ALWAYS, USUAL_FIELDS, encode_entry, entry_size, further_fields};
 use crate::event::{Event, EventId, NewEvent, Sequence};
 use crate::store::{Placed, Publish, PublishOutcome, RunAppend, StoreError, StoreRules};
 use redis::{Cmd, Value};
-use std::ops::Range;
 
 /// The most runs in one call, which nobody else of the server's clients gets in between: a run that others wrote to
 /// meanwhile takes milliseconds.
@@ -22,9 +21,9 @@ pub(super) fn call(
     appends: &[RunAppend],
     streams: &[StreamKey],
 ) -> Cmd {
-    let (mut count, mut bytes, mut largest) = (0, 0, 0);
-    for size in appends.iter().flat_map(events_of).map(|new| entry_size(&new.event)) {
-        (count, bytes, largest) = (count + 1, bytes + size, largest.max(size));
+    let (mut count, mut bytes) = (0, 0);
+    for new in appends.iter().flat_map(events_of) {
+        (count, bytes) = (count + 1, bytes + entry_size(&new.event));
     }
     // In one piece from the start: a buffer that grows is copied again and again.
     let arguments = 8 + appends.len() * 12 + count * USUAL_FIELDS;
@@ -38,13 +37,25 @@ pub(super) fn call(
             call.arg(keys.index(&append.run));
         }
     }
-    call.arg(appends.len());
-    let mut entries = Entries::with_capacity(largest);
+    let writer = appends.first().map_or(0, |append| append.writer);
+    call.arg(field_of(writer));
+    let mut before = None;
     for (append, plain) in appends.iter().zip(plain) {
-        call.arg(append.run.as_str())
-            .arg(format!("w:{:016x}", append.writer))
-            .arg(flag(plain))
-            .arg(append.publishes.len());
+        call.arg(append.run.as_str());
+        if plain
+            && append.writer == writer
+            && let [Publish { number, answered: _, events }] = append.publishes.as_slice()
+            && let [new] = events.as_ref()
+            && has_usual_fields(&new.event)
+        {
+            call.arg(number);
+            push_entry(&mut call, &new.event, None);
+            // The script does not always look at this source and type.
+            before = None;
+            continue;
+        }
+        let publishes = i64::try_from(append.publishes.len()).unwrap_or(i64::MAX);
+        call.arg(field_of(append.writer)).arg(if plain { publishes } else { -publishes });
         for publish in &append.publishes {
             call.arg(publish.number).arg(flag(publish.answered)).arg(publish.events.len());
             for new in publish.events.iter() {
@@ -54,7 +65,7 @@ pub(super) fn call(
                         .arg(format!("{:x}", new.digest))
                         .arg(status(rules, new).unwrap_or_default());
                 }
-                entries.push(&mut call, &new.event);
+                push_entry(&mut call, &new.event, before.replace(&new.event));
             }
         }
     }
@@ -75,55 +86,43 @@ fn status(rules: &StoreRules, new: &NewEvent) -> Option<&'static str> {
     rules.lifecycle.of(&new.event.kind).map(|lifecycle| lifecycle.status().as_str())
 }
 
+/// The field of a run's meta that holds the greatest number of this writer that was applied.
+fn field_of(writer: u64) -> String {
+    format!("w:{writer:016x}")
+}
+
 fn flag(set: bool) -> &'static str {
     if set { "1" } else { "0" }
 }
 
-/// The entries of a call, each in as few arguments as it can be told in.
-struct Entries<'a> {
-    /// The event before, whose source and type the next one's may be like.
-    before: Option<&'a Event>,
-    /// The values of the one at hand, and where each field's is.
-    text: Vec<u8>,
-    fields: Vec<(&'static str, Range<usize>)>,
+/// Whether an entry has no field but those that all have, and an `event_id`.
+fn has_usual_fields(event: &Event) -> bool {
+    event.event_id.is_some() && further_fields(event) == 1
 }
 
-impl<'a> Entries<'a> {
-    fn with_capacity(bytes: usize) -> Self {
-        let (text, fields) = (Vec::with_capacity(bytes), Vec::with_capacity(USUAL_FIELDS));
-        Self { before: None, text, fields }
-    }
-
-    fn push(&mut self, call: &mut Cmd, event: &'a Event) {
-        let Self { before, text, fields } = self;
-        text.clear();
-        fields.clear();
-        encode_entry(event, |name, value| {
-            let begin = text.len();
-            text.extend_from_slice(value.as_bytes());
-            fields.push((name, begin..text.len()));
-        });
-        let (always, others) = fields.split_at(ALWAYS.min(fields.len()));
-        let usual = matches!(others, [("event_id", _)]);
-        let is_like = |e: &Event| e.kind == event.kind && e.source == event.source;
-        let like_before = before.replace(event).is_some_and(is_like);
-        let anew = !usual || !like_before;
-        match (usual, anew) {
-            (true, false) => call.arg("="),
-            (true, true) => call.arg("+"),
-            (false, _) => call.arg(2 * others.len()),
-        };
-        let [timestamp, head @ .., data] = always else { return };
-        for (_, value) in head.iter().filter(|_| anew).chain([timestamp, data]) {
-            call.arg(&text[value.clone()]);
+/// Pushes an entry in as few arguments as it can be told in; `before` is the event whose entry was pushed before, if
+/// the source and type may be told by it.
+fn push_entry(call: &mut Cmd, event: &Event, before: Option<&Event>) {
+    let usual = has_usual_fields(event);
+    let is_like = |e: &Event| e.kind == event.kind && e.source == event.source;
+    let like_before = usual && before.is_some_and(is_like);
+    match (usual, like_before) {
+        (true, true) => call.arg("="),
+        (true, false) => call.arg("+"),
+        (false, _) => call.arg(2 * further_fields(event)),
+    };
+    let mut field = 0;
+    encode_entry(event, |name, value| {
+        let is_further = field >= ALWAYS;
+        if is_further && !usual {
+            call.arg(name);
         }
-        for (name, value) in others {
-            if !usual {
-                call.arg(*name);
-            }
-            call.arg(&text[value.clone()]);
+        // Between the timestamp and the data stand source and type.
+        if !like_before || is_further || field == 0 || field == ALWAYS - 1 {
+            call.arg(value);
         }
-    }
+        field += 1;
+    });
 }
 
 /// What became of the appends to one run.

@@ -36,10 +36,10 @@ local function tell(word)
 end
 
 for _ = 1, publishes do
-  local number, answered, count = tonumber(ARGV[at]), ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
-  local already = number <= applied
-  applied = math.max(applied, number)
-  at = at + 3
+  local number, answered, count, first = publish_at(at)
+  local already = tonumber(number) <= applied
+  applied = math.max(applied, tonumber(number))
+  at = first
   -- First pass: where each event's arguments are, and whether an event_id is reused.
   local events, digests, reused = {}, {}, nil
   for i = 1, count do
@@ -48,8 +48,9 @@ for _ = 1, publishes do
       given, key, digest, status = ARGV[at] == '1', ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
       at = at + 4
     end
-    local own, next = measure(at)
-    local event = { key = given and key, digest = digest, status = status, head = head, own = own, next = next }
+    local timestamp, data, next = measure(at)
+    local event = { key = given and key, digest = digest, status = status, head = head, timestamp = timestamp,
+      data = data, next = next }
     if given and not already then
       event.found = find(key)
       local earlier = digests[key] or (event.found and event.found[3])
@@ -80,7 +81,7 @@ for _ = 1, publishes do
         end
         revive(book)
         local sequence = int(book.sequence + 1)
-        local id = add(stream, sequence, event.head, event.own, event.next)
+        local id = add(stream, sequence, event.head, event.timestamp, event.data, event.next)
         book.sequence, book.last_id = book.sequence + 1, id
         place = { id, sequence }
         if event.key then

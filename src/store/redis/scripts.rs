@@ -38,11 +38,14 @@ impl Scripts {
         let script = |code| LuaScript::new(&[&numbers, one_run, &statuses, common, code]);
         let append = [
             &numbers,
-            include_str!("append_plain.lua"),
+            "local function other_appends()\n",
+            include_str!("append_many.lua"),
             "local function append_full(stream, meta, index, run, writer, plain, publishes, at)\n",
             &statuses,
             common,
             include_str!("append_full.lua"),
+            "end\n",
+            include_str!("append_any.lua"),
             "end\n",
             include_str!("append.lua"),
         ];
