@@ -58,14 +58,16 @@ async fn one_broken_run_breaks_no_other_of_its_call(bench: Bench) {
 
 async fn a_book_that_others_wrote_into_breaks_no_other_run(bench: Bench) {
     let store = bench.open(rules());
-    let odd = ["\n5-0", "5-0 1", "5-0\0\u{1}", "", "x", "$", "+"];
-    let cases = odd.into_iter().flat_map(|last_id| [3, 4].map(|last| (last_id, last)));
-    for (case, (last_id, last)) in cases.enumerate() {
+    let last_ids = ["\n5-0", "5-0 1", "5-0\0\u{1}", "", "x", "$", "+"];
+    let odd = last_ids.map(|id| ("last_id", id)).into_iter();
+    let odd = odd.chain(["", "x"].map(|number| ("sequence", number)));
+    let cases = odd.flat_map(|odd| [3, 4].map(|last| (odd, last)));
+    for (case, ((field, value), last)) in cases.enumerate() {
         let runs: Vec<RunId> = (0..3).map(|n| run_id(&format!("run-{case}-{n}"))).collect();
         let results = store.append(&batches(&store, &runs, 1..=2)).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         let meta = format!("run:{}:meta", runs[1]);
-        let _: i64 = bench.server().command(&["HSET", &meta, "last_id", last_id]);
+        let _: i64 = bench.server().command(&["HSET", &meta, field, value]);
         let results = store.append(&batches(&store, &runs, 3..=last)).await;
         for (n, result) in results.iter().enumerate() {
             match result {
@@ -74,7 +76,7 @@ async fn a_book_that_others_wrote_into_breaks_no_other_run(bench: Bench) {
                     let events = all(&store, &runs[n]).await;
                     assert_eq!(numbers(&events), (1..=last).collect::<Vec<_>>());
                 }
-                result => panic!("run {n} with {last_id:?}: {result:?}"),
+                result => panic!("run {n} with {field} {value:?}: {result:?}"),
             }
         }
     }

@@ -1,9 +1,9 @@
 -- Appends publishes to runs, each publish whole or not at all. One run's trouble is no other's.
 -- KEYS: the list of runs; of each run its stream, meta, and, unless its events are plain, the base of its event_id
 -- index.
--- ARGV: the writer's field of those runs that bring none; of each run its id, and, if it gets one event that is plain
--- and as most are, the writer's number for the publish and the entry, which begins with '+'. Of any other the writer's
--- field, the number of publishes, below 0 unless the events are plain, and the publishes; of each the writer's number
+-- ARGV: the first run's writer's field; of each run its id, and, if it gets one event from that writer that is plain and
+-- as most are, the writer's number for the publish and the entry, which begins with '+'. Of any other its writer's field,
+-- the number of publishes, below 0 unless the events are plain, and the publishes; of each the writer's number
 -- for it, whether it was answered and can be refused no more (1 or 0), and the number of events; of each event, unless
 -- they are plain, whether its publisher chose the event_id (1 or 0), event_id, digest, the status it gives or ''; of
 -- all events the entry. An entry begins with its shape, and goes on with its timestamp, source and type, six values that
@@ -15,13 +15,12 @@
 -- that cannot be served the error stands there, behind a '-'.
 --
 -- Here stands what happens again and again: one event for a run to which nothing has happened but what hubs did. No
--- function and no table is made for it that need not be, and no argument read twice: Redis mostly comes to this from
--- something else, when each costs several times what it costs in a row. All else is the work of what other_appends
--- makes, which stands before this.
+-- function and no table is made for it that need not be: Redis mostly comes to this from something else, when each
+-- costs several times what it costs in a row. All else is the work of what make_append makes, which stands before this.
 
 local ARGV, try, match = ARGV, redis.pcall, string.match
 local first_writer, at, key = ARGV[1], 2, 2
-local several, lines, scores, append = KEYS[4], nil, nil, nil
+local several, lines, scores, append_any = KEYS[4], nil, nil, nil
 if several then
   lines, scores = {}, {}
 end
@@ -44,15 +43,15 @@ while KEYS[key] do
       -- What is refused is refused again below, where there are words for it.
       if not id.err then
         ms = match(id, '^%d+')
-        try('HSET', meta, 'sequence', sequence, 'last_id', id, 'updated_at', ms, first_writer, number)
+        redis.call('HSET', meta, 'sequence', sequence, 'last_id', id, 'updated_at', ms, first_writer, number)
         line = last .. ' n ' .. sequence .. ' ' .. id
         at, key = at + 12, key + 2
       end
     end
   end
   if not line then
-    append = append or other_appends()
-    line, at, key, ms = append(at, key)
+    append_any = append_any or make_append()
+    line, at, key, ms = append_any(at, key)
     if not at then
       return line
     end

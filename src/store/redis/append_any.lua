@@ -1,6 +1,6 @@
 -- The end of the function of append.lua that append_many.lua begins: the append to one run, whatever is met.
 
--- Where the next run's arguments begin, of a run whose first publish begins at `at`.
+-- Where the next run's arguments begin, of a run whose first publish is at `at`, see publish_at.
 local function behind(at, plain, publishes)
   for _ = 1, publishes do
     local _, _, count, first = publish_at(at)

@@ -6,6 +6,10 @@ local book = open_book(writer)
 if book.last_id and not is_id(book.last_id) then
   error('the last_id in ' .. meta .. ' is no id')
 end
+if not book.numbered then
+  -- To begin anew would give numbers twice.
+  error('the sequence in ' .. meta .. ' is no number')
+end
 -- The greatest number of this writer that was applied.
 local applied = tonumber(book.extra) or 0
 local before = applied

@@ -5,7 +5,8 @@
 local KEYS, ARGV, call, format, concat = KEYS, ARGV, redis.call, string.format, table.concat
 local runs = KEYS[1]
 
--- Of the publish at `at`: its number, whether it was answered, how many events, and where the first is.
+-- Of the publish at `at`, or of the only one of a run whose entry is there: its number, whether it was answered, how many
+-- events, and where the first is.
 local function publish_at(at)
   if ARGV[at] == '+' then
     return ARGV[at - 1], false, 1, at
