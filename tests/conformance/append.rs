@@ -2,7 +2,7 @@
 
 use super::publishing::{Writer, event, numbered, run_id, send, send_again, send_anew};
 use super::reading::{all, numbers, sequences, until};
-use super::{Bench, rules};
+use super::{Bench, Store, rules};
 use runhub::event::{EventId, NewEvent, RunId, Sequence, StoredEvent};
 use runhub::store::{Placed, PublishOutcome, RunAppend};
 use tokio::task::JoinSet;
@@ -85,8 +85,7 @@ async fn events_of_all_sorts_share_a_call(bench: Bench) {
                 sent[index].extend(events.iter().cloned());
                 publishes.push(events);
             }
-            let batch = writers[usize::from(index % 4 == 1)].batch(publishes);
-            batches.push(RunAppend { run: run.clone(), ..batch });
+            batches.push(writers[usize::from(index % 4 == 1)].batch_to(run, publishes));
         }
         for (batch, result) in batches.iter().zip(store.append(&batches).await) {
             let outcomes = result.unwrap();
@@ -97,10 +96,15 @@ async fn events_of_all_sorts_share_a_call(bench: Bench) {
             }
         }
     }
+    assert_holds(&store, &runs, &sent).await;
+}
+
+/// Asserts that each run holds what was sent to it, and nothing else.
+async fn assert_holds(store: &Store, runs: &[RunId], sent: &[Vec<NewEvent>]) {
     for (run, sent) in runs.iter().zip(sent) {
-        let read = all(&store, run).await;
+        let read = all(store, run).await;
         assert_eq!(read.len(), sent.len());
-        for (read, sent) in read.iter().zip(&sent) {
+        for (read, sent) in read.iter().zip(sent) {
             assert_eq!(read.event, sent.event);
         }
         assert_eq!(sequences(&read), (1..=sent.len() as u64).collect::<Vec<_>>());
@@ -110,28 +114,20 @@ async fn events_of_all_sorts_share_a_call(bench: Bench) {
 async fn events_between_like_ones_keep_their_own_source(bench: Bench) {
     let store = bench.open(rules());
     let runs = ["a", "b", "c"].map(run_id);
+    let kinds = [("llm.stream", "r1", 2), ("tool.start", "r2", 1), ("llm.stream", "r1", 2)];
     let mut writer = Writer::new(&store, &runs[0]);
+    let mut sent = vec![Vec::new(); runs.len()];
     // The one between goes to a run that is new, then to one that is known.
-    for round in 1..=2 {
-        let mut sent = Vec::new();
-        let batches: Vec<RunAppend> = runs
-            .iter()
-            .zip([("llm.stream", "r1", 2), ("tool.start", "r2", 1), ("llm.stream", "r1", 2)])
-            .map(|(run, (kind, agent, count))| {
-                let json = format!(r#"{{"type":"{kind}","source":{{"agent_id":"{agent}"}}}}"#);
-                let events: Vec<NewEvent> = (0..count).map(|_| event(run, &json)).collect();
-                sent.push(events.clone());
-                RunAppend { run: run.clone(), ..writer.batch(vec![events]) }
-            })
-            .collect();
-        assert!(store.append(&batches).await.iter().all(Result::is_ok));
-        for (run, sent) in runs.iter().zip(sent) {
-            let read = all(&store, run).await;
-            assert_eq!(read.len(), round * sent.len());
-            for (read, sent) in read.iter().skip((round - 1) * sent.len()).zip(&sent) {
-                assert_eq!(read.event, sent.event);
-            }
+    for _ in 0..2 {
+        let mut batches = Vec::new();
+        for ((run, sent), (kind, agent, count)) in runs.iter().zip(&mut sent).zip(kinds) {
+            let json = format!(r#"{{"type":"{kind}","source":{{"agent_id":"{agent}"}}}}"#);
+            let events: Vec<NewEvent> = (0..count).map(|_| event(run, &json)).collect();
+            sent.extend(events.iter().cloned());
+            batches.push(writer.batch_to(run, vec![events]));
         }
+        assert!(store.append(&batches).await.iter().all(Result::is_ok));
+        assert_holds(&store, &runs, &sent).await;
     }
 }
 
@@ -231,8 +227,7 @@ async fn a_batch_of_another_writer_is_applied(bench: Bench) {
     Writer::new(&store, &run).publish_numbers(4..=4).await;
     // A writer's batches are numbered over all its runs.
     let other = run_id("other");
-    let batch = RunAppend { run: other.clone(), ..first.batch(vec![numbered(&other, 1..=1)]) };
-    send_anew(&store, &batch).await;
+    send_anew(&store, &first.batch_to(&other, vec![numbered(&other, 1..=1)])).await;
     assert_eq!(numbers(&all(&store, &run).await), [1, 2, 3, 4]);
     assert_eq!(numbers(&all(&store, &other).await), [1]);
 }

@@ -51,12 +51,18 @@ impl Writer {
 
     /// The next batch, not sent yet.
     pub fn batch(&mut self, publishes: Vec<Vec<NewEvent>>) -> RunAppend {
+        let run = self.run.clone();
+        self.batch_to(&run, publishes)
+    }
+
+    /// The next batch, to another run: a writer's publishes are numbered over all its runs.
+    pub fn batch_to(&mut self, run: &RunId, publishes: Vec<Vec<NewEvent>>) -> RunAppend {
         let publishes = publishes.into_iter().map(|events| {
             self.number += 1;
             Publish { number: self.number, events: events.into(), answered: false }
         });
         let publishes = publishes.collect();
-        RunAppend { run: self.run.clone(), writer: self.writer, publishes }
+        RunAppend { run: run.clone(), writer: self.writer, publishes }
     }
 
     /// Sends the next batch.

@@ -1,14 +1,14 @@
 -- Appends publishes to runs, each publish whole or not at all. One run's trouble is no other's.
 -- KEYS: the list of runs; of each run its stream, meta, and, unless its events are plain, the base of its event_id
 -- index.
--- ARGV: the first run's writer's field; of each run its id, and, if it gets one event from that writer that is plain and
--- as most are, the writer's number for the publish and the entry, which begins with '+'. Of any other its writer's field,
--- the number of publishes, below 0 unless the events are plain, and the publishes; of each the writer's number
+-- ARGV: the first run's writer's field; of each run its id, and, if it gets one event from that writer that is plain
+-- and as most are, the writer's number for the publish and the entry, which begins with '+'. Of any other its writer's
+-- field, the number of publishes, below 0 unless the events are plain, and the publishes; of each the writer's number
 -- for it, whether it was answered and can be refused no more (1 or 0), and the number of events; of each event, unless
 -- they are plain, whether its publisher chose the event_id (1 or 0), event_id, digest, the status it gives or ''; of
--- all events the entry. An entry begins with its shape, and goes on with its timestamp, source and type, six values that
--- are left out where the shape is '=' because they are those of the entry before, and data; then comes the event_id if
--- the shape is '=' or '+', else as many names and values as the shape says.
+-- all events the entry. An entry begins with its shape, and goes on with its timestamp, source and type, six values
+-- that are left out where the shape is '=' because they are those of the entry before, and data; then comes the
+-- event_id if the shape is '=' or '+', else as many names and values as the shape says.
 -- Answers a line a run: the last id before, 0-0 for none, and of each publish 'n' with the first one's sequence and
 -- the ids, of events that are all new; 'm' with id, sequence and whether it was there before (1 or 0) of each event;
 -- 'r' with the index of the event whose event_id is reused; or 'a' if an earlier attempt has applied it. Of a run
@@ -16,9 +16,10 @@
 --
 -- Here stands what happens again and again: one event for a run to which nothing has happened but what hubs did. No
 -- function and no table is made for it that need not be: Redis mostly comes to this from something else, when each
--- costs several times what it costs in a row. All else is the work of what make_append makes, which stands before this.
+-- costs several times what it costs in a row. All else is the work of what make_append makes. It stands before this,
+-- behind append_undisturbed.lua.
 
-local ARGV, try, match = ARGV, redis.pcall, string.match
+local ARGV, try = ARGV, redis.pcall
 local first_writer, at, key = ARGV[1], 2, 2
 local several, lines, scores, append_any = KEYS[4], nil, nil, nil
 if several then
@@ -30,11 +31,8 @@ while KEYS[key] do
   run, line = ARGV[at], nil
   if ARGV[at + 2] == '+' then
     local stream, meta, number = KEYS[key], KEYS[key + 1], ARGV[at + 1]
-    local f = try('HMGET', meta, 'sequence', 'last_id', 'created_at', 'expires_at', first_writer)
-    local sequence, last = tonumber(f[1]), f[2]
-    -- The last id becomes a word of the answer, and so must be one.
-    if sequence and last and f[3] and not f[4] and tonumber(number) > (tonumber(f[5]) or 0)
-      and match(last, '^%d+%-%d+$') and try('XREAD', 'COUNT', 1, 'STREAMS', stream, last) == false then
+    local sequence, last, applied = undisturbed(stream, meta, first_writer)
+    if sequence and tonumber(number) > applied then
       sequence = string.format('%d', sequence + 1)
       local id = try('XADD', stream, 'MAXLEN', '~', max_events, '*', 'timestamp', ARGV[at + 3], 'sequence', sequence,
         'source_agent_id', ARGV[at + 4], 'source_agent_type', ARGV[at + 5], 'source_agent_name', ARGV[at + 6],
@@ -42,7 +40,7 @@ while KEYS[key] do
         'data', ARGV[at + 10], 'event_id', ARGV[at + 11])
       -- What is refused is refused again below, where there are words for it.
       if not id.err then
-        ms = match(id, '^%d+')
+        ms = string.match(id, '^%d+')
         redis.call('HSET', meta, 'sequence', sequence, 'last_id', id, 'updated_at', ms, first_writer, number)
         line = last .. ' n ' .. sequence .. ' ' .. id
         at, key = at + 12, key + 2

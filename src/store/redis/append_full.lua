@@ -3,7 +3,7 @@
 -- of append.lua, behind common.lua. Answers a line and where the next run's arguments begin.
 
 local book = open_book(writer)
-if book.last_id and not is_id(book.last_id) then
+if book.last_id and not string.match(book.last_id, ID) then
   error('the last_id in ' .. meta .. ' is no id')
 end
 if not book.numbered then

@@ -1,12 +1,12 @@
 -- The beginning of a function of append.lua, which says what the arguments are: how publishes and entries are read from
 -- them, how an entry is written, and the append of any number of plain events to a run to which nothing has happened
--- but what hubs did. Before this stands the rule max_events.
+-- but what hubs did. Before this stand the rule max_events and append_undisturbed.lua.
 
 local KEYS, ARGV, call, format, concat = KEYS, ARGV, redis.call, string.format, table.concat
 local runs = KEYS[1]
 
--- Of the publish at `at`, or of the only one of a run whose entry is there: its number, whether it was answered, how many
--- events, and where the first is.
+-- Of the publish at `at`, or of the only one of a run whose entry is there: its number, whether it was answered, how
+-- many events, and where the first is.
 local function publish_at(at)
   if ARGV[at] == '+' then
     return ARGV[at - 1], false, 1, at
@@ -43,21 +43,13 @@ local function add(stream, sequence, head, timestamp, data, next)
     'data', ARGV[data], others(data, next))
 end
 
--- Whether it is a stream's id and nothing else: it becomes a word of the answer.
-local function is_id(text)
-  return text and string.match(text, '^%d+%-%d+$')
-end
-
 -- Appends plain publishes, of which the first is at `at`. Answers a line, where the next run's arguments begin, and the
 -- time of the last event; nil, and nothing done, where anything else is met than the usual case.
 local function append_plain(stream, meta, writer, publishes, at)
-  local f = call('HMGET', meta, 'sequence', 'last_id', 'created_at', 'expires_at', writer)
-  local last = f[2]
-  if not (f[1] and is_id(last) and f[3]) or f[4]
-    or #call('XREVRANGE', stream, '+', '(' .. last, 'COUNT', 1) > 0 then
+  local sequence, last, applied = undisturbed(stream, meta, writer)
+  if not sequence then
     return nil
   end
-  local sequence, applied = tonumber(f[1]), tonumber(f[5]) or 0
   local line, length, id, last_number = { last }, 1, nil, nil
   for _ = 1, publishes do
     local number, _, count, first = publish_at(at)

@@ -22,7 +22,8 @@ local function open_book(extra)
   local f = redis.call('HMGET', meta, 'sequence', 'status', 'last_id', 'created_at', 'updated_at',
     'ended_at', 'expires_at', extra)
   return {
-    sequence = tonumber(f[1]) or 0, numbered = not f[1] or tonumber(f[1]) ~= nil, status = f[2] or 'running', last_id = f[3],
+    sequence = tonumber(f[1]) or 0, numbered = not f[1] or tonumber(f[1]) ~= nil,
+    status = f[2] or 'running', last_id = f[3],
     created = tonumber(f[4]), updated = tonumber(f[5]), ended = tonumber(f[6]),
     expires = tonumber(f[7]), had_expiry = f[7], extra = f[8],
   }

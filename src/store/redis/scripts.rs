@@ -38,6 +38,7 @@ impl Scripts {
         let script = |code| LuaScript::new(&[&numbers, one_run, &statuses, common, code]);
         let append = [
             &numbers,
+            include_str!("append_undisturbed.lua"),
             "local function make_append()\n",
             include_str!("append_many.lua"),
             "local function append_full(stream, meta, index, run, writer, plain, publishes, at)\n",
