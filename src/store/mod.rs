@@ -4,6 +4,7 @@
 //! step. The log is the one truth: whatever a reader sees, it has read from here. `tests/conformance`
 //! holds the suite that every store passes.
 
+mod appended;
 pub mod embedded;
 pub mod error;
 mod follow;

@@ -6,6 +6,7 @@ use super::link::refusal;
 use super::reply;
 use crate::event::entry::{ALWAYS, USUAL_FIELDS, encode_entry, entry_size, further_fields};
 use crate::event::{Event, EventId, NewEvent, Sequence};
+use crate::store::appended::Appended;
 use crate::store::{Placed, Publish, PublishOutcome, RunAppend, StoreError, StoreRules};
 use redis::{Cmd, Value};
 
@@ -123,15 +124,6 @@ fn push_entry(call: &mut Cmd, event: &Event, before: Option<&Event>) {
         }
         field += 1;
     });
-}
-
-/// What became of the appends to one run.
-#[derive(Debug, Clone)]
-pub(super) struct Appended {
-    /// The last id of the stream before, behind which everything that was stored directly follows.
-    pub(super) previous: EventId,
-    /// One for each publish.
-    pub(super) outcomes: Vec<PublishOutcome>,
 }
 
 /// Reads the script's answer: a line for each run.

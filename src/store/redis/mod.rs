@@ -22,20 +22,21 @@ mod streams;
 
 pub use dial::InvalidUrl;
 
+use super::appended::Appended;
 use super::{
     Answer, LogStore, Order, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor,
     RunsPage, StoreError, StoreRules, StoreStatus, Tail, TailItem, as_ms, now_ms,
 };
 use crate::config::{RedisConfig, RedisUrl};
-use crate::event::{EventId, RunId, RunStatus, Sequence, StoredEvent};
-use append::{Appended, RUNS_A_CALL};
+use crate::event::{EventId, RunId, RunStatus, Sequence};
+use append::RUNS_A_CALL;
 use dial::Dialer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use keys::{Keys, RUNS, StreamKey};
 use link::{Link, Making, Use, checked, odd};
 use links::Links;
-use reader::{Appending, Readers};
+use reader::Readers;
 use redis::{Cmd, Pipeline};
 use scripts::Scripts;
 use std::fmt;
@@ -177,7 +178,11 @@ impl RedisStore {
         }
         let results = appends.iter().zip(results).enumerate();
         results
-            .map(|(index, (append, result))| Ok(told(append, &appending, index, result?)))
+            .map(|(index, (append, result))| {
+                let appended = result?;
+                appending.stored(index, appended.previous, || appended.events(append));
+                Ok(appended.outcomes)
+            })
             .collect()
     }
 
@@ -413,30 +418,6 @@ impl RedisStore {
         // Readers have a connection of their own, which may be dead while this one is well.
         self.inner.reads.revive().await
     }
-}
-
-/// Hands what was stored to whoever follows the run. Answers what became of each publish.
-fn told(
-    append: &RunAppend,
-    appending: &Appending,
-    index: usize,
-    Appended { previous, outcomes }: Appended,
-) -> Vec<PublishOutcome> {
-    appending.stored(index, previous, || {
-        let publishes = append.publishes.iter();
-        let mut stored = Vec::with_capacity(publishes.clone().map(|p| p.events.len()).sum());
-        for (publish, outcome) in publishes.zip(&outcomes) {
-            let PublishOutcome::Stored(placed) = outcome else { continue };
-            let new = publish.events.iter().zip(placed).filter(|(_, placed)| !placed.duplicate);
-            stored.extend(new.map(|(new, placed)| StoredEvent {
-                id: placed.id,
-                sequence: Some(placed.sequence),
-                event: new.event.clone(),
-            }));
-        }
-        stored
-    });
-    outcomes
 }
 
 impl Drop for Inner {
