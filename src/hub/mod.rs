@@ -7,6 +7,7 @@
 //! of a particular store.
 
 mod arbiters;
+mod first;
 pub mod jobs;
 mod local;
 #[doc(hidden)]

@@ -1,17 +1,14 @@
-//! Following a run of a store in this process: read what is there, then wait to be woken.
+//! Following a run of a store in this process: read what is there, then take what is appended.
 //!
-//! The tail reads the log itself each time; the wake-up only says that there may be something to read.
-//! A wake-up that is missed costs a delay, never an event.
+//! A tail takes what it is told of an append ([`followers`](super::followers)) if that comes right behind where it
+//! stands, and reads the log otherwise.
 
+use super::followers::{Followers, News, Seat};
 use super::{LogStore, RangeRequest, RunState, Tail, TailItem};
-use crate::event::{EventId, RunId};
+use crate::event::{EventId, RunId, StoredEvent};
 use futures::stream;
-use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// How often a tail looks whether its run was reset, and how long it waits after a failed read.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -19,57 +16,25 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const PAGE_EVENTS: usize = 256;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Who waits for which run.
-#[derive(Debug, Default)]
-pub(super) struct Wakers(Mutex<HashMap<RunId, Weak<Bell>>>);
-
-/// Tells the tails of one run of appends.
-#[derive(Debug, Default)]
-struct Bell {
-    /// Appends so far.
-    rung: AtomicU64,
-    notify: Notify,
-}
-
-impl Wakers {
-    /// Wakes all tails of a run.
-    pub(super) fn wake(&self, run: &RunId) {
-        if let Some(bell) = self.0.lock().get(run).and_then(Weak::upgrade) {
-            bell.rung.fetch_add(1, Ordering::Release);
-            bell.notify.notify_waiters();
-        }
-    }
-
-    fn of(&self, run: &RunId) -> Arc<Bell> {
-        let mut waiting = self.0.lock();
-        if let Some(bell) = waiting.get(run).and_then(Weak::upgrade) {
-            return bell;
-        }
-        waiting.retain(|_, bell| bell.strong_count() > 0);
-        let bell = Arc::new(Bell::default());
-        waiting.insert(run.clone(), Arc::downgrade(&bell));
-        bell
-    }
-}
-
 struct Follower<S> {
     store: S,
     run: RunId,
     position: EventId,
-    bell: Arc<Bell>,
-    /// What the bell said before the last read, if that found all there was.
-    all_read_at: Option<u64>,
+    seat: Seat,
+    /// There may be something that it was not told of.
+    must_read: bool,
 }
 
-/// The tail of a run in a store that wakes `wakers` after each append.
+/// The tail of a run in a store that tells `followers` of each append.
 pub(super) fn follow<S: LogStore + 'static>(
     store: S,
-    wakers: &Wakers,
+    followers: &Arc<Followers>,
     run: &RunId,
     after: EventId,
 ) -> Tail {
-    let bell = wakers.of(run);
-    let follower = Follower { store, run: run.clone(), position: after, bell, all_read_at: None };
+    // Taken in before reading, so that an append in between is heard of.
+    let seat = followers.join(run);
+    let follower = Follower { store, run: run.clone(), position: after, seat, must_read: true };
     Box::pin(stream::unfold(follower, |mut follower| async move {
         let item = follower.next().await;
         Some((item, follower))
@@ -79,31 +44,44 @@ pub(super) fn follow<S: LogStore + 'static>(
 impl<S: LogStore> Follower<S> {
     async fn next(&mut self) -> TailItem {
         loop {
-            let bell = Arc::clone(&self.bell);
-            let mut woken = std::pin::pin!(bell.notify.notified());
-            // Enlisted before reading, so that an append in between is not slept through.
-            woken.as_mut().enable();
-            let rung = bell.rung.load(Ordering::Acquire);
-            if self.all_read_at.take() == Some(rung) {
-                // A read now would find nothing.
-                drop(tokio::time::timeout(CHECK_EVERY, woken).await);
+            match self.seat.take(self.position) {
+                News::Events(events) => return self.go_on(events),
+                News::Read => self.must_read = true,
+                News::Nothing => {}
+            }
+            if !self.must_read {
+                let told = tokio::time::timeout(CHECK_EVERY, self.seat.told()).await;
+                self.must_read = told.is_err() && !self.is_up_to_date().await;
                 continue;
             }
+            self.must_read = false;
             let request = RangeRequest::after(self.position, PAGE_EVENTS, PAGE_BYTES);
             match self.store.range(&self.run, request).await {
                 Ok(page) if !page.events.is_empty() => {
-                    self.position = page.events.last().map_or(self.position, |e| e.id);
-                    self.all_read_at = (!page.more).then_some(rung);
-                    return TailItem::Events(page.events);
+                    self.must_read = page.more;
+                    return self.go_on(page.events);
                 }
                 Ok(_) if self.is_ahead().await => {
-                    self.position = EventId::START;
+                    (self.position, self.must_read) = (EventId::START, true);
                     return TailItem::Reset;
                 }
-                Ok(_) => drop(tokio::time::timeout(CHECK_EVERY, woken).await),
-                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
+                Ok(_) => {}
+                Err(_) => {
+                    self.must_read = true;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
             }
         }
+    }
+
+    fn go_on(&mut self, events: Vec<StoredEvent>) -> TailItem {
+        self.position = events.last().map_or(self.position, |e| e.id);
+        TailItem::Events(events)
+    }
+
+    async fn is_up_to_date(&self) -> bool {
+        let state = self.store.run(&self.run).await;
+        matches!(state, Ok(RunState::Known(info)) if info.last_id == self.position)
     }
 
     async fn is_ahead(&self) -> bool {
@@ -115,5 +93,52 @@ impl<S: LogStore> Follower<S> {
             Ok(RunState::Unknown | RunState::Expired) => true,
             Err(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::event::parse::{EventLimits, parse_event};
+    use crate::event::{NewEvent, Sequence, Timestamp};
+    use crate::store::appended::Appended;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Placed, Publish, PublishOutcome, RunAppend, StoreRules};
+    use futures::StreamExt;
+
+    fn append(run: &RunId, number: u64) -> RunAppend {
+        let now = Timestamp::from_ms(5);
+        let parsed = parse_event(run, r#"{"type":"a.b"}"#, now, EventLimits { max_data: 100 });
+        let events = [NewEvent::new(parsed.unwrap())].into();
+        let publishes = vec![Publish { number, events, answered: false }];
+        RunAppend { run: run.clone(), writer: 1, publishes }
+    }
+
+    async fn next(tail: &mut Tail) -> Vec<EventId> {
+        match tail.next().await {
+            Some(TailItem::Events(events)) => events.iter().map(|event| event.id).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_comes_right_behind_is_not_read() {
+        let config = Config::default();
+        let store =
+            MemoryStore::new(StoreRules::new(&config.retention, config.publish.dedup_window));
+        let (run, followers) = (RunId::parse("7").unwrap(), Arc::new(Followers::default()));
+        actix::System::new().block_on(async {
+            let mut tail = follow(store.clone(), &followers, &run, EventId::START);
+            assert!(store.append(&[append(&run, 1)]).await[0].is_ok());
+            let read = next(&mut tail).await;
+            // The store has no such event, so the tail cannot have it from there.
+            let told = EventId::new(read[0].ms + 1_000_000, 0);
+            let placed = Placed { id: told, sequence: Sequence(2), duplicate: false };
+            let outcomes = vec![PublishOutcome::Stored(vec![placed])];
+            let appended = Appended { previous: read[0], outcomes };
+            followers.tell_all(&[append(&run, 2)], &[appended]);
+            assert_eq!(next(&mut tail).await, [told]);
+        });
     }
 }

@@ -1,6 +1,8 @@
 //! A store in memory, for tests and for trying things out: the same behaviour, nothing outlives it.
 
-use super::follow::{Wakers, follow};
+use super::appended::Appended;
+use super::follow::follow;
+use super::followers::Followers;
 use super::key_window::KeyWindow;
 use super::ledger::Ledger;
 use super::{
@@ -24,7 +26,7 @@ pub struct MemoryStore {
 struct Inner {
     rules: StoreRules,
     state: Mutex<State>,
-    wakers: Wakers,
+    followers: Arc<Followers>,
 }
 
 #[derive(Debug)]
@@ -45,11 +47,11 @@ impl MemoryStore {
     pub fn new(rules: StoreRules) -> Self {
         let keys = KeyWindow::new(rules.dedup_window);
         let state = State { runs: HashMap::new(), keys, next_number: 1 };
-        let inner = Inner { rules, state: Mutex::new(state), wakers: Wakers::default() };
+        let inner = Inner { rules, state: Mutex::new(state), followers: Arc::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    fn append_run(&self, append: &RunAppend) -> Vec<PublishOutcome> {
+    fn append_run(&self, append: &RunAppend) -> Appended {
         let (rules, now) = (&self.inner.rules, now_ms());
         let mut state = self.inner.state.lock();
         let State { runs, keys, next_number } = &mut *state;
@@ -67,6 +69,7 @@ impl MemoryStore {
             run.ledger.emptied();
             run.ledger.revive(now, rules);
         }
+        let previous = run.ledger.last_id();
         let outcomes = append.publishes.iter().map(|publish| {
             run.ledger.place(append.writer, publish, now, rules, keys, |new, placed| {
                 let event = new.event.clone();
@@ -87,7 +90,7 @@ impl MemoryStore {
             // All was refused: no run has begun.
             runs.remove(&append.run);
         }
-        outcomes
+        Appended { previous, outcomes }
     }
 
     fn page(&self, run: &RunId, request: RangeRequest) -> Page {
@@ -124,12 +127,9 @@ impl LogStore for MemoryStore {
         &'a self,
         appends: &'a [RunAppend],
     ) -> BoxFuture<'a, Vec<Result<Vec<PublishOutcome>, StoreError>>> {
-        let done = appends.iter().map(|append| {
-            let appended = self.append_run(append);
-            self.inner.wakers.wake(&append.run);
-            Ok(appended)
-        });
-        Box::pin(ready(done.collect()))
+        let done: Vec<_> = appends.iter().map(|append| self.append_run(append)).collect();
+        self.inner.followers.tell_all(appends, &done);
+        Box::pin(ready(done.into_iter().map(|appended| Ok(appended.outcomes)).collect()))
     }
 
     fn range<'a>(&'a self, run: &'a RunId, request: RangeRequest) -> Answer<'a, Page> {
@@ -192,7 +192,7 @@ impl LogStore for MemoryStore {
     }
 
     fn tail(&self, run: &RunId, after: EventId) -> Tail {
-        follow(self.clone(), &self.inner.wakers, run, after)
+        follow(self.clone(), &self.inner.followers, run, after)
     }
 
     fn probe(&self) -> Answer<'_, ()> {

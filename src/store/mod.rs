@@ -8,6 +8,7 @@ mod appended;
 pub mod embedded;
 pub mod error;
 mod follow;
+mod followers;
 mod key_window;
 mod ledger;
 pub mod memory;

@@ -96,7 +96,7 @@ impl Actor for RunActor {
         let reached = self.reached();
         // A predecessor may have died between moving on and telling.
         self.roster.broadcast(&FromRun::Reached(reached.0));
-        let pump = pump::Pump::new(&core, &self.run, reached);
+        let pump = pump::Pump::new(&core, &self.run, Arc::clone(&self.roster), reached);
         ctx.spawn(pump.run(ctx.address()).into_actor(self));
         if self.roster.lock().subscribers.is_empty() {
             // Its last reader left while there was no actor to hear of it.

@@ -3,7 +3,8 @@
 use super::gap::Gap;
 use super::{Moved, RunActor};
 use crate::event::{EncodedBatch, EventId, ReadRules, RunId, Sequence, StoredEvent};
-use crate::hub::Core;
+use crate::hub::registry::Roster;
+use crate::hub::{Core, first};
 use crate::store::{LogStore, RangeRequest, TailItem};
 use actix::Addr;
 use futures::StreamExt;
@@ -16,17 +17,25 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 pub(super) struct Pump {
     store: Arc<dyn LogStore>,
     rules: ReadRules,
+    roster: Arc<Roster>,
     run: RunId,
     position: EventId,
     sequence: Option<Sequence>,
 }
 
 impl Pump {
-    pub(super) fn new(core: &Core, run: &RunId, reached: (EventId, Option<Sequence>)) -> Self {
+    /// A pump for these readers of a run, who have got as far as `reached`.
+    pub(super) fn new(
+        core: &Core,
+        run: &RunId,
+        roster: Arc<Roster>,
+        reached: (EventId, Option<Sequence>),
+    ) -> Self {
         let (position, sequence) = reached;
         Self {
             store: Arc::clone(&core.store),
             rules: core.rules.clone(),
+            roster,
             run: run.clone(),
             position,
             sequence,
@@ -44,6 +53,8 @@ impl Pump {
                 tail = self.store.tail(&self.run, self.position);
                 continue;
             };
+            let readers = self.roster.lock().subscribers.len();
+            first::let_publishers_hear(readers).await;
             let moved = match item {
                 TailItem::Events(events) => self.batch(events).await,
                 TailItem::Reset => {

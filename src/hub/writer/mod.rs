@@ -12,9 +12,9 @@ mod drain;
 pub(super) mod measured;
 mod queue;
 mod readback;
-mod readers_first;
 
 use super::Core;
+use super::first;
 use super::mode::Mode;
 use super::obituary::Obituary;
 use super::search;
@@ -365,7 +365,10 @@ async fn send(
             Err(error) => Err(error),
         });
     }
-    readers_first::let_readers_hear(core, &flight).await;
+    let readers = core.upgrade().map_or(0, |core| {
+        flight.appends().iter().map(|append| core.registry.subscribers(&append.run)).sum()
+    });
+    first::let_readers_hear(readers).await;
     queue.settle(&flight, told);
     trouble
 }

@@ -1,11 +1,11 @@
 //! The open database and what is kept of it in memory: each run's ledger, the runs by activity, and the
 //! `event_id` window. Everything in memory can be read back from the disk, and is, at each opening.
 
+use super::super::appended::Appended;
 use super::super::key_window::{Found, KeyWindow};
 use super::super::ledger::Ledger;
 use super::super::{
-    Order, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage,
-    StoreRules, as_ms,
+    Order, Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreRules, as_ms,
 };
 use super::{codec, keys};
 use crate::config::{EmbeddedConfig, Sync};
@@ -131,7 +131,7 @@ impl Engine {
         &mut self,
         appends: &[RunAppend],
         now: u64,
-    ) -> fjall::Result<Vec<Vec<PublishOutcome>>> {
+    ) -> fjall::Result<Vec<Appended>> {
         let mut batch = self.db.batch().durability(Some(self.durability));
         self.forget_old_keys(&mut batch, now);
         let mut touched = HashSet::new();
@@ -155,7 +155,7 @@ impl Engine {
         append: &RunAppend,
         now: u64,
         batch: &mut OwnedWriteBatch,
-    ) -> fjall::Result<Vec<PublishOutcome>> {
+    ) -> fjall::Result<Appended> {
         let known = self.ledgers.get(&append.run);
         if known.is_some_and(|ledger| ledger.is_forgotten(now, &self.rules)) {
             self.remove(&append.run, batch)?;
@@ -167,7 +167,7 @@ impl Engine {
             self.ledgers.insert(append.run.clone(), ledger);
         }
         let Some(ledger) = self.ledgers.get_mut(&append.run) else {
-            return Ok(Vec::new());
+            return Ok(Appended { previous: EventId::START, outcomes: Vec::new() });
         };
         let writer = append.writer;
         let would_store = || ledger.would_store(writer, &append.publishes, now, &self.keys);
@@ -177,7 +177,7 @@ impl Engine {
             ledger.revive(now, &self.rules);
         }
         self.activity.remove(&(ledger.updated_ms, append.run.clone()));
-        let number = ledger.number;
+        let (number, previous) = (ledger.number, ledger.last_id());
         let mut outcomes = Vec::with_capacity(append.publishes.len());
         for publish in &append.publishes {
             let (events, window) = (&self.events, &self.window);
@@ -202,10 +202,10 @@ impl Engine {
         if ledger.is_blank() {
             // All was refused: no run has begun.
             self.ledgers.remove(&append.run);
-            return Ok(outcomes);
+            return Ok(Appended { previous, outcomes });
         }
         self.activity.insert((ledger.updated_ms, append.run.clone()));
-        Ok(outcomes)
+        Ok(Appended { previous, outcomes })
     }
 
     fn write_ledger(&self, batch: &mut OwnedWriteBatch, run: &RunId) {

@@ -6,10 +6,12 @@
 
 mod codec;
 mod engine;
+mod inbox;
 mod keys;
 mod worker;
 
-use super::follow::{Wakers, follow};
+use super::follow::follow;
+use super::followers::Followers;
 use super::{
     Answer, LogStore, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor,
     RunsPage, StoreError, StoreRules, StoreStatus, Tail,
@@ -56,7 +58,7 @@ pub struct EmbeddedStore {
 struct Handle {
     commands: Mutex<Option<Sender<Command>>>,
     worker: Mutex<Option<JoinHandle<()>>>,
-    wakers: Arc<Wakers>,
+    followers: Arc<Followers>,
     path: PathBuf,
     trouble: Arc<Mutex<Option<String>>>,
 }
@@ -75,18 +77,23 @@ impl EmbeddedStore {
             fjall::Error::Locked => OpenError::InUse(path.into()),
             other => failed(other.to_string()),
         })?;
-        let (wakers, trouble) = (Arc::new(Wakers::default()), Arc::new(Mutex::new(None)));
+        let (followers, trouble) = (Arc::new(Followers::default()), Arc::new(Mutex::new(None)));
         let (commands, inbox) = std::sync::mpsc::channel();
-        let worker =
-            worker::Worker::new(settings, engine, Arc::clone(&wakers), Arc::clone(&trouble));
+        let worker = worker::Worker::new(
+            settings,
+            inbox,
+            engine,
+            Arc::clone(&followers),
+            Arc::clone(&trouble),
+        );
         let worker = std::thread::Builder::new()
             .name("runhub-store".to_owned())
-            .spawn(move || worker.work(&inbox))
+            .spawn(move || worker.work())
             .map_err(|e| failed(e.to_string()))?;
         let handle = Handle {
             commands: Mutex::new(Some(commands)),
             worker: Mutex::new(Some(worker)),
-            wakers,
+            followers,
             path: path.into(),
             trouble,
         };
@@ -138,7 +145,11 @@ impl LogStore for EmbeddedStore {
         Box::pin(async move {
             let sent = appends.to_vec();
             match self.ask(|reply| Command::Append(sent, reply)).await {
-                Ok(done) => done.into_iter().map(Ok).collect(),
+                Ok(done) => {
+                    // Here, because who follows a run is mostly on the thread of whoever appends to it.
+                    self.handle.followers.tell_all(appends, &done);
+                    done.into_iter().map(|appended| Ok(appended.outcomes)).collect()
+                }
                 Err(e) => vec![Err(e); appends.len()],
             }
         })
@@ -171,7 +182,7 @@ impl LogStore for EmbeddedStore {
     }
 
     fn tail(&self, run: &RunId, after: EventId) -> Tail {
-        follow(self.clone(), &self.handle.wakers, run, after)
+        follow(self.clone(), &self.handle.followers, run, after)
     }
 
     fn probe(&self) -> Answer<'_, ()> {

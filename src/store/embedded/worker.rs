@@ -1,12 +1,13 @@
 //! The thread that owns the database: takes commands, commits what has gathered together, and opens the
 //! database anew after a failure.
 
-use super::super::follow::Wakers;
+use super::super::appended::Appended;
+use super::super::followers::Followers;
 use super::super::{
-    Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreError,
-    now_ms,
+    Page, RangeRequest, RunAppend, RunState, RunsCursor, RunsPage, StoreError, now_ms,
 };
 use super::engine::{Engine, Settings};
+use super::inbox::Inbox;
 use crate::config::Sync;
 use crate::event::{RunId, RunStatus};
 use parking_lot::Mutex;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-/// For each append the outcomes of its publishes.
-type AppendReply = Reply<Vec<Vec<PublishOutcome>>>;
+/// What became of each append.
+type AppendReply = Reply<Vec<Appended>>;
 
 /// What the worker can be asked.
 pub(super) enum Command {
@@ -36,8 +37,6 @@ pub(super) enum Command {
     Sweep(Reply<()>),
 }
 
-/// The most commands taken together.
-const GATHER: usize = 512;
 /// How long the disk may lag behind with `sync = "everysec"`.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// From here on a call is worth a line in the log.
@@ -47,9 +46,10 @@ const REOPEN_AFTER: Duration = Duration::from_millis(250);
 
 pub(super) struct Worker {
     settings: Settings,
+    inbox: Inbox,
     engine: Option<Engine>,
     reopen_at: Instant,
-    wakers: Arc<Wakers>,
+    followers: Arc<Followers>,
     trouble: Arc<Mutex<Option<String>>>,
     /// Since when committed events wait for a sync.
     unsynced: Option<Instant>,
@@ -58,26 +58,30 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         settings: Settings,
+        inbox: Receiver<Command>,
         engine: Engine,
-        wakers: Arc<Wakers>,
+        followers: Arc<Followers>,
         trouble: Arc<Mutex<Option<String>>>,
     ) -> Self {
         let reopen_at = Instant::now();
-        Self { settings, engine: Some(engine), reopen_at, wakers, trouble, unsynced: None }
+        let inbox = Inbox::new(inbox);
+        Self {
+            settings,
+            inbox,
+            engine: Some(engine),
+            reopen_at,
+            followers,
+            trouble,
+            unsynced: None,
+        }
     }
 
     /// Works until nobody can send commands any more.
-    pub(super) fn work(mut self, inbox: &Receiver<Command>) {
+    pub(super) fn work(mut self) {
         loop {
-            let first = match self.unsynced {
-                Some(since) => inbox.recv_timeout(SYNC_EVERY.saturating_sub(since.elapsed())),
-                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match first {
-                Ok(first) => {
-                    let gathered = std::iter::once(first).chain(inbox.try_iter()).take(GATHER);
-                    self.handle(gathered.collect());
-                }
+            let until_sync = |since: Instant| SYNC_EVERY.saturating_sub(since.elapsed());
+            match self.inbox.next(self.unsynced.map(until_sync)) {
+                Ok(commands) => self.handle(commands),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -110,16 +114,19 @@ impl Worker {
         let counts: Vec<usize> = appends.iter().map(|(runs, _)| runs.len()).collect();
         let (runs, replies): (Vec<_>, Vec<_>) = appends.into_iter().unzip();
         let runs: Vec<RunAppend> = runs.into_iter().flatten().collect();
+        let began = Instant::now();
         match self.with(|engine| engine.append(&runs, now_ms())) {
             Ok(done) => {
+                self.inbox.committed(replies.len(), began.elapsed());
                 self.written();
-                let mut done = done.into_iter();
+                let (mut runs, mut done) = (runs.as_slice(), done.into_iter());
                 for (count, reply) in counts.into_iter().zip(replies) {
-                    // Whoever asked may have given up; what was appended is appended.
-                    drop(reply.send(Ok(done.by_ref().take(count).collect())));
-                }
-                for run in &runs {
-                    self.wakers.wake(&run.run);
+                    let (its_runs, others) = runs.split_at(count);
+                    runs = others;
+                    // Whoever asked tells the followers; if nobody waits any more, what was appended is appended.
+                    if let Err(Ok(done)) = reply.send(Ok(done.by_ref().take(count).collect())) {
+                        self.followers.tell_all(its_runs, &done);
+                    }
                 }
             }
             Err(error) => {

@@ -1,31 +1,34 @@
-//! Lets readers hear of what was stored before its publishers are answered.
+//! Who hears first of what was stored: those who follow the run, or those who published it.
 //!
 //! Where threads share a processor, whoever is woken first is served first, and an answer wakes a whole HTTP
-//! worker. A publisher hardly notices the difference, a reader waits for nothing else. (It works where the store hands
-//! over what it has stored; tails of the embedded store have to ask for it first.) Where readers are many it is
+//! worker. A publisher hardly notices the difference, a reader waits for nothing else. Where readers are many it is
 //! the other way round: their batches grow if more is published meanwhile, and no publisher is to wait for
 //! thousands of them.
 
-use super::Core;
-use super::queue::Flight;
 use std::future::poll_fn;
 use std::mem::replace;
-use std::sync::Weak;
 use std::task::Poll;
 
 /// Publishers wait for no more readers than this.
 const FEW: usize = 32;
 /// How often what was woken may wake something in turn: the run's pump, the actor behind it, and the pump once
-/// more.
+/// more; or the writer, and whoever it answers.
 const ROUNDS: usize = 3;
 
-/// Lets those hear who follow what was just stored, if they are few.
-pub(super) async fn let_readers_hear(core: &Weak<Core>, flight: &Flight) {
-    let readers = core.upgrade().map_or(0, |core| {
-        flight.appends().iter().map(|append| core.registry.subscribers(&append.run)).sum()
-    });
+/// Before publishers are answered: lets those hear who follow what they published, if they are few.
+pub(super) async fn let_readers_hear(readers: usize) {
     if (1..=FEW).contains(&readers) {
         after_what_was_woken(ROUNDS).await;
+    }
+}
+
+/// Before readers get what was published: lets the publishers be answered, if the readers are many.
+pub(super) async fn let_publishers_hear(readers: usize) {
+    if readers > FEW {
+        for _ in 0..ROUNDS {
+            // Unlike a wake-up of its own this lets in what other threads have sent meanwhile.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -73,6 +76,19 @@ mod tests {
                 heard.get()
             });
             assert!(writer.await.unwrap());
+        });
+    }
+
+    #[test]
+    fn who_published_comes_before_many_readers_but_not_before_a_few() {
+        actix::System::new().block_on(async {
+            for (readers, publisher_first) in [(FEW, false), (FEW + 1, true)] {
+                let told = Rc::new(Cell::new(false));
+                let publisher = Rc::clone(&told);
+                actix::spawn(async move { publisher.set(true) });
+                let_publishers_hear(readers).await;
+                assert_eq!(told.get(), publisher_first);
+            }
         });
     }
 }
