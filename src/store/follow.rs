@@ -80,8 +80,11 @@ impl<S: LogStore> Follower<S> {
     }
 
     async fn is_up_to_date(&self) -> bool {
-        let state = self.store.run(&self.run).await;
-        matches!(state, Ok(RunState::Known(info)) if info.last_id == self.position)
+        match self.store.run(&self.run).await {
+            Ok(RunState::Known(info)) => info.last_id == self.position,
+            Ok(RunState::Unknown | RunState::Expired) => self.position == EventId::START,
+            Err(_) => false,
+        }
     }
 
     async fn is_ahead(&self) -> bool {

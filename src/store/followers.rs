@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 
 /// Appends that may wait for a follower.
 const ROOM: usize = 8;
+/// From here on appends are not joined to what is taken together.
+const ENOUGH_EVENTS: usize = 256;
+const ENOUGH_BYTES: usize = 1 << 20;
 
 /// All followers of a store.
 #[derive(Debug, Default)]
@@ -103,7 +106,7 @@ impl Inbox {
 struct Waiting {
     /// Appends, each with the last id before it.
     appends: VecDeque<(EventId, Vec<StoredEvent>)>,
-    /// There was no room for one.
+    /// There was no room for one, or one was left out because it lay ahead.
     missed: bool,
 }
 
@@ -117,12 +120,12 @@ impl Waiting {
     }
 
     fn take(&mut self, mut position: EventId) -> News {
-        let mut taken = Vec::new();
-        let mut read = false;
+        let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some((previous, events)) = self.appends.front_mut() {
             let last = events.last().map_or(*previous, |last| last.id);
-            if *previous == position {
+            if *previous == position && taken.len() < ENOUGH_EVENTS && bytes < ENOUGH_BYTES {
                 position = last;
+                bytes += events.iter().map(|event| event.event.data.len()).sum::<usize>();
                 match taken.is_empty() {
                     true => taken = std::mem::take(events),
                     false => taken.append(events),
@@ -131,15 +134,14 @@ impl Waiting {
                 break;
             } else {
                 // What ends at the position or before was read by now, unless the run has begun anew meanwhile.
-                read |= last > position || *previous == EventId::START;
+                self.missed |= last > position || *previous == EventId::START;
             }
             self.appends.pop_front();
         }
         if !taken.is_empty() {
             return News::Events(taken);
         }
-        read |= std::mem::take(&mut self.missed);
-        if read { News::Read } else { News::Nothing }
+        if std::mem::take(&mut self.missed) { News::Read } else { News::Nothing }
     }
 }
 
@@ -194,6 +196,8 @@ mod tests {
         Append(u64),
         /// So many are appended by an attempt of which they are not told, but of the next one.
         AppendUnheard(u64),
+        /// Two appends, of so many each, of which the followers are told the wrong way round.
+        AppendCrossing(u64),
         /// The follower takes what it can, and then reads if it has to, so many at most.
         Follow(u64),
     }
@@ -202,6 +206,7 @@ mod tests {
         prop_oneof![
             6 => (1..4_u64).prop_map(Step::Append),
             1 => (1..4_u64).prop_map(Step::AppendUnheard),
+            1 => (1..4_u64).prop_map(Step::AppendCrossing),
             2 => (1..9_u64).prop_map(Step::Follow),
         ]
     }
@@ -242,6 +247,12 @@ mod tests {
                     Step::AppendUnheard(count) => {
                         last += count;
                         waiting.put(at(last), Vec::new());
+                    }
+                    Step::AppendCrossing(count) => {
+                        let (first, second) = (last + count, last + 2 * count);
+                        waiting.put(at(first), events(first + 1..=second));
+                        waiting.put(at(last), events(last + 1..=first));
+                        last = second;
                     }
                     Step::Follow(most) => drop(follow(&mut waiting, last, most)),
                 }

@@ -2,7 +2,8 @@
 //!
 //! A sync of the disk takes as long for many appends as for one. Whoever was just answered comes back at once, if
 //! there is more; whoever came during the commit waits already. So the next commit waits a moment until all of
-//! them are there: else they would take turns, and each of them would wait for the others' syncs too.
+//! them are there: else they would take turns, and each of them would wait for the others' syncs too. Questions that
+//! came with an append wait with it, as they do for its commit.
 
 use super::worker::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
