@@ -202,9 +202,9 @@ impl Engine {
         if ledger.is_blank() {
             // All was refused: no run has begun.
             self.ledgers.remove(&append.run);
-            return Ok(Appended { previous, outcomes });
+        } else {
+            self.activity.insert((ledger.updated_ms, append.run.clone()));
         }
-        self.activity.insert((ledger.updated_ms, append.run.clone()));
         Ok(Appended { previous, outcomes })
     }
 

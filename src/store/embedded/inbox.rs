@@ -41,9 +41,11 @@ impl Inbox {
             self.take_what_waits();
         }
         let (expected, until) = self.expected;
-        while (1..expected).contains(&self.appends()) && self.waiting.len() < GATHER {
+        let mut appends = self.appends();
+        while (1..expected).contains(&appends) && self.waiting.len() < GATHER {
             let left = until.saturating_duration_since(Instant::now());
             let Ok(command) = self.commands.recv_timeout(left) else { break };
+            appends += usize::from(is_append(&command));
             self.waiting.push(command);
         }
         Ok(std::mem::take(&mut self.waiting))
@@ -63,8 +65,12 @@ impl Inbox {
     }
 
     fn appends(&self) -> usize {
-        self.waiting.iter().filter(|command| matches!(command, Command::Append(..))).count()
+        self.waiting.iter().filter(|command| is_append(command)).count()
     }
+}
+
+fn is_append(command: &Command) -> bool {
+    matches!(command, Command::Append(..))
 }
 
 #[cfg(test)]
