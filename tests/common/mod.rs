@@ -5,6 +5,7 @@ pub mod http;
 pub mod hub;
 pub mod proxy;
 pub mod redis_server;
+pub mod sentinels;
 pub mod sse;
 pub mod wait;
 pub mod ws;
@@ -12,6 +13,7 @@ pub mod ws;
 pub use http::{Answer, Request};
 pub use hub::{Hub, Setup};
 pub use redis_server::RedisServer;
+pub use sentinels::Sentinels;
 pub use sse::{Frame, Stream};
 pub use wait::until;
 

@@ -2,6 +2,7 @@
 
 mod campaign;
 mod embedded_disk;
+mod failover;
 mod network;
 mod proxy_itself;
 mod redis_away;

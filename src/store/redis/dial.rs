@@ -1,12 +1,12 @@
-//! Making one connection to the Redis server that takes writes: the URL, the sentinels, the socket's
-//! settings, and the questions a new connection must answer before it is used.
+//! Making one connection to the Redis server that takes writes: the URL, the socket's settings, and the
+//! questions a new connection must answer before it is used.
 
+use super::sentinels::Sentinels;
 use crate::config::{RedisConfig, RedisUrl};
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    ProtocolVersion, Value,
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, Value,
 };
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct InvalidUrl {
 #[derive(Debug, Clone)]
 enum Place {
     Server(Box<ConnectionInfo>),
-    Sentinels { sentinels: Vec<ConnectionInfo>, master: String, server: Box<ConnectionInfo> },
+    Sentinels(Box<Sentinels>),
 }
 
 /// Makes connections. A server's certificate is checked against the system's authorities.
@@ -44,9 +44,8 @@ impl Dialer {
         // The driver takes whichever provider the process has; another one being there is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let place = if let Some(rest) = text.strip_prefix("redis-sentinel://") {
-            sentinels(rest).ok_or_else(|| {
-                invalid("expected redis-sentinel://[user:password@]host:port,host:port/master_name")
-            })?
+            let sentinels = Sentinels::parse(rest).ok_or_else(|| invalid(Sentinels::EXPECTED))?;
+            Place::Sentinels(Box::new(sentinels))
         } else if text.starts_with("redis-cluster://") {
             return Err(invalid(
                 "Redis Cluster is not supported yet; use a single server or sentinels",
@@ -91,7 +90,35 @@ impl Dialer {
         config: &AsyncConnectionConfig,
         protocol: ProtocolVersion,
     ) -> Result<MultiplexedConnection, String> {
-        let info = self.find_server().await?;
+        match &self.place {
+            Place::Server(info) => self.open_at(info.as_ref().clone(), config, protocol).await,
+            Place::Sentinels(sentinels) => {
+                let (mut tried, mut reasons) = (Vec::new(), Vec::new());
+                for sentinel in sentinels.all() {
+                    match sentinels.ask(sentinel, &self.config(self.connect_timeout)).await {
+                        Ok(server) if tried.contains(server.addr()) => {}
+                        Ok(server) => {
+                            let address = server.addr().clone();
+                            match self.open_at(server, config, protocol).await {
+                                Ok(connection) => return Ok(connection),
+                                Err(e) => reasons.push(format!("{address}: {e}")),
+                            }
+                            tried.push(address);
+                        }
+                        Err(e) => reasons.push(format!("sentinel {}: {e}", sentinel.addr())),
+                    }
+                }
+                Err(reasons.join("; "))
+            }
+        }
+    }
+
+    async fn open_at(
+        &self,
+        info: ConnectionInfo,
+        config: &AsyncConnectionConfig,
+        protocol: ProtocolVersion,
+    ) -> Result<MultiplexedConnection, String> {
         let settings = info.redis_settings().clone().set_protocol(protocol);
         let mut connection = connect(info.set_redis_settings(settings), config).await?;
         // A server that accepts and then says nothing must not hold the dialling up.
@@ -100,40 +127,9 @@ impl Dialer {
             .map_err(|_| "connected, but the server does not answer".to_owned())??;
         Ok(connection)
     }
-
-    /// Where the server that takes writes is now.
-    async fn find_server(&self) -> Result<ConnectionInfo, String> {
-        match &self.place {
-            Place::Server(info) => Ok(info.as_ref().clone()),
-            Place::Sentinels { sentinels, master, server } => {
-                let mut reason = "no sentinel is named".to_owned();
-                for sentinel in sentinels {
-                    match self.ask_sentinel(sentinel, master).await {
-                        Ok(addr) => return Ok(server.as_ref().clone().set_addr(addr)),
-                        Err(e) => reason = e,
-                    }
-                }
-                Err(reason)
-            }
-        }
-    }
-
-    async fn ask_sentinel(
-        &self,
-        info: &ConnectionInfo,
-        master: &str,
-    ) -> Result<ConnectionAddr, String> {
-        let mut connection = connect(info.clone(), &self.config(self.connect_timeout)).await?;
-        let mut command = redis::cmd("SENTINEL");
-        command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-        let address: Option<(String, u16)> =
-            command.query_async(&mut connection).await.map_err(|e| describe(&e))?;
-        let (host, port) = address.ok_or("the sentinels do not know this master name")?;
-        Ok(ConnectionAddr::Tcp(host, port))
-    }
 }
 
-async fn connect(
+pub(super) async fn connect(
     info: ConnectionInfo,
     config: &AsyncConnectionConfig,
 ) -> Result<MultiplexedConnection, String> {
@@ -177,7 +173,8 @@ async fn vet(connection: &mut MultiplexedConnection) -> Result<(), String> {
     Ok(())
 }
 
-fn with_tcp(info: ConnectionInfo) -> ConnectionInfo {
+/// With the settings of every socket to a server.
+pub(super) fn with_tcp(info: ConnectionInfo) -> ConnectionInfo {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(1))
         .with_interval(Duration::from_secs(1))
@@ -185,32 +182,6 @@ fn with_tcp(info: ConnectionInfo) -> ConnectionInfo {
     let tcp =
         TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(SILENCE);
     info.set_tcp_settings(tcp)
-}
-
-/// `[user:password@]host:port,host:port/master_name[?db=N]`. The credentials are the server's.
-fn sentinels(rest: &str) -> Option<Place> {
-    let (credentials, rest) = match rest.rsplit_once('@') {
-        Some((credentials, rest)) => (format!("{credentials}@"), rest),
-        None => (String::new(), rest),
-    };
-    let (hosts, master) = rest.split_once('/')?;
-    let (master, db) = match master.split_once("?db=") {
-        Some((master, db)) => (master, db),
-        None => (master, "0"),
-    };
-    let sentinels = hosts.split(',').map(|host| {
-        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:26379") };
-        format!("redis://{host}/").into_connection_info().map(with_tcp).ok()
-    });
-    let server =
-        format!("redis://{credentials}placeholder:6379/{db}").into_connection_info().ok()?;
-    let fits = !master.is_empty() && !hosts.is_empty();
-    fits.then_some(())?;
-    Some(Place::Sentinels {
-        sentinels: sentinels.collect::<Option<_>>()?,
-        master: master.to_owned(),
-        server: Box::new(with_tcp(server)),
-    })
 }
 
 /// A driver's error in words that hold no secret.

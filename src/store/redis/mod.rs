@@ -18,6 +18,7 @@ mod reply;
 mod rests;
 mod roster;
 mod scripts;
+mod sentinels;
 mod streams;
 
 pub use dial::InvalidUrl;

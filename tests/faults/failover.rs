@@ -1,0 +1,150 @@
+//! The primary is lost and sentinels make its replica the primary: the hub finds it by itself, streams stay open,
+//! and nothing that the replica had is lost, doubled or reordered.
+
+use super::{event, holds_all, numbers, spools_in_time};
+use crate::common::{Hub, RedisServer, Sentinels, Setup, until};
+use serde_json::json;
+
+/// A primary and a replica that follows it.
+fn pair() -> (RedisServer, RedisServer) {
+    let primary = RedisServer::start();
+    let port = primary.port.to_string();
+    let replica =
+        RedisServer::with(&["--appendonly", "yes", "--replicaof", "127.0.0.1", port.as_str()]);
+    until("the replica follows", || {
+        replica
+            .command::<String>(&["INFO", "replication"])
+            .contains("master_link_status:up")
+            .then_some(())
+    });
+    (primary, replica)
+}
+
+fn setup(url: &str) -> Setup {
+    Setup::embedded().environment("REDIS_URL", url).set("PUBLISH__TIMEOUT", "1s")
+}
+
+/// Waits until the replica has all that the primary has.
+fn replicated(primary: &RedisServer, replica: &RedisServer) {
+    until("the replica has everything", || {
+        let length = |server: &RedisServer| server.command::<u64>(&["XLEN", "run:r:events"]);
+        (length(primary) == length(replica)).then_some(())
+    });
+}
+
+/// Publishes event after event until they are stored again, and says the last one's number.
+fn publishes_until_stored(hub: &Hub, first: u64) -> u64 {
+    let mut number = first;
+    until("events are stored again", || {
+        let answer = hub.post("/runs/r/events", event(number).to_string());
+        assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
+        number += 1;
+        (answer.status == 201).then_some(number - 1)
+    })
+}
+
+#[test]
+fn sentinels_replace_a_primary_that_is_killed() {
+    let (mut primary, replica) = pair();
+    let sentinels = Sentinels::over(&primary, 3);
+    let setup = setup(&sentinels.url_after(&[]));
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish_numbers("r", 1, 3);
+    replicated(&primary, &replica);
+    primary.kill();
+    spools_in_time(&hub, 4);
+    let last = publishes_until_stored(&hub, 5);
+    assert_eq!(sentinels.primary(), Some(replica.port));
+    holds_all(&hub, last);
+    (1..=last).for_each(|sequence| assert_eq!(stream.sequences(1), [sequence]));
+    assert_eq!(replica.command::<u64>(&["XLEN", "run:r:events"]), last);
+}
+
+#[test]
+fn a_primary_that_was_frozen_and_replaced_is_not_written_to_when_it_wakes() {
+    let (primary, replica) = pair();
+    let sentinels = Sentinels::over(&primary, 3);
+    let setup = setup(&sentinels.url_after(&[]));
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish_numbers("r", 1, 3);
+    replicated(&primary, &replica);
+    primary.freeze();
+    spools_in_time(&hub, 4);
+    let last = publishes_until_stored(&hub, 5);
+    primary.thaw();
+    let last = publishes_until_stored(&hub, last + 1);
+    holds_all(&hub, last);
+    (1..=last).for_each(|sequence| assert_eq!(stream.sequences(1), [sequence]));
+    until("the old primary follows the new one, and has the same", || {
+        let role = primary.try_command(&["ROLE"]).ok()?;
+        let is_replica = format!("{role:?}").contains("slave");
+        (is_replica && primary.command::<u64>(&["XLEN", "run:r:events"]) == last).then_some(())
+    });
+}
+
+#[test]
+fn readers_are_told_when_the_new_primary_lacks_the_newest_events() {
+    let (mut primary, replica) = pair();
+    let sentinels = Sentinels::over(&primary, 3);
+    let setup = setup(&sentinels.url_after(&[]));
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish_numbers("r", 1, 3);
+    replicated(&primary, &replica);
+    // Whoever is connected stays; the replica, once cut off, is not let in again.
+    let mut connected = primary.connection();
+    for words in ["CONFIG SET requirepass nobody-knows", "CLIENT KILL TYPE REPLICA"] {
+        let mut command = redis::Cmd::new();
+        words.split(' ').for_each(|word| {
+            command.arg(word);
+        });
+        let _: redis::Value = command.query(&mut connected).unwrap();
+    }
+    hub.publish_numbers("r", 4, 2);
+    assert_eq!(stream.sequences(5), [1, 2, 3, 4, 5]);
+    assert_eq!(replica.command::<u64>(&["XLEN", "run:r:events"]), 3);
+    primary.kill();
+    let (name, gap) = stream.control();
+    assert_eq!((name.as_str(), &gap["reason"]), ("gap", &json!("reset")), "{gap}");
+    assert_eq!(stream.sequences(3), [1, 2, 3]);
+    hub.until_mode("normal");
+    hub.publish_numbers("r", 6, 1);
+    assert_eq!(stream.sequences(1), [4]);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3, 6]);
+}
+
+#[test]
+fn a_sentinel_that_names_a_server_that_is_gone_is_not_the_last_word() {
+    let mut gone = RedisServer::start();
+    let cut_off = Sentinels::over(&gone, 1);
+    gone.kill();
+    let primary = RedisServer::start();
+    let sentinels = Sentinels::over(&primary, 1);
+    let hub = setup(&sentinels.url_after(&[&cut_off])).hub();
+    assert_eq!(cut_off.primary(), Some(gone.port));
+    hub.publish_numbers("r", 1, 3);
+    holds_all(&hub, 3);
+    assert_eq!(primary.command::<u64>(&["XLEN", "run:r:events"]), 3);
+}
+
+#[test]
+fn what_sentinels_answered_is_told_without_their_password() {
+    let mut primary = RedisServer::start();
+    let sentinels = Sentinels::over(&primary, 1);
+    primary.kill();
+    let url = sentinels.url_after(&[]);
+    let hub = setup(&url).hub_unready();
+    until("the hub says what is wrong", || {
+        hub.log().contains(&format!("127.0.0.1:{}: ", primary.port)).then_some(())
+    });
+    let unknown = setup(&url.replace("/main?", "/other?")).hub_unready();
+    until("the hub says which name is unknown", || {
+        unknown.log().contains("it knows no master with the name \"other\"").then_some(())
+    });
+    for hub in [hub, unknown] {
+        assert!(!hub.log().contains("s3ntinel"), "{}", hub.log());
+        assert!(!hub.get("/health/ready").text().contains("s3ntinel"));
+    }
+}
