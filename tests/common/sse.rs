@@ -135,11 +135,13 @@ impl Stream {
     }
 
     /// The next event, control frame or end; heartbeats, `retry` and what tells of the mode are passed
-    /// over.
+    /// over. Panics if none comes in time.
     #[track_caller]
     pub fn next_real(&mut self) -> Frame {
+        let deadline = Instant::now() + super::wait::PATIENCE;
         loop {
-            match self.next() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.next_within(left).expect("a frame that is no heartbeat, in time") {
                 Frame::Comment(_) | Frame::Retry(_) => {}
                 Frame::Control { name, data } if name == "degraded" || name == "recovered" => {
                     let since = data["since"].as_str().expect("a time");
