@@ -183,12 +183,30 @@ impl Hub {
                 "events of the run still wait for the store; delete it again later".to_owned();
             return Err(StoreError::Refused { reason });
         }
+        self.settle().await?;
         let deletion = self.core.registry.deletion(run);
         let was_there = self.core.store.delete(run).await?;
         if was_there {
             self.core.registry.deleted(run, &deletion);
         }
         Ok(was_there)
+    }
+
+    /// Makes sure that what the store has got from the spool is not sent again after a crash. It does no harm to a
+    /// run that knows what it has; one that is deleted knows nothing.
+    async fn settle(&self) -> Result<(), StoreError> {
+        let (settled, outcome) = tokio::sync::oneshot::channel();
+        self.core.spool.settle(move |outcome| settled.send(outcome).unwrap_or_default());
+        let outcome = tokio::time::timeout(self.core.config.publish.timeout, outcome).await;
+        match outcome {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(StoreError::Refused { reason: error.to_string() }),
+            Ok(Err(_)) | Err(_) => {
+                let reason =
+                    "the spool's disk does not answer; delete the run again later".to_owned();
+                Err(StoreError::Refused { reason })
+            }
+        }
     }
 
     /// The number of open streams of a run, on this hub.
@@ -231,7 +249,7 @@ impl Hub {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // What the store did not take by now waits on the disk for the hub's next life.
-        self.core.shards.iter().for_each(Shard::spill_all);
+        self.core.shards.iter().for_each(Shard::close);
         let (flushed, done) = tokio::sync::oneshot::channel();
         self.core.spool.flush(move || flushed.send(()).unwrap_or_default());
         drop(tokio::time::timeout(limit, done).await);

@@ -4,7 +4,7 @@ use super::Hub;
 use super::mode::Mode;
 use super::search;
 use super::supervisor::StoreSeen;
-use super::writer::Told;
+use super::writer::{NotTaken, Told};
 use crate::event::{NewEvent, RunId, Timestamp};
 use crate::spool::SpoolError;
 use crate::store::{Placed, StoreError};
@@ -70,6 +70,15 @@ pub enum PublishError {
     Store(StoreError),
 }
 
+impl From<NotTaken> for PublishError {
+    fn from(not_taken: NotTaken) -> Self {
+        match not_taken {
+            NotTaken::Full => Self::Full,
+            NotTaken::Broken(error) => Self::Store(error),
+        }
+    }
+}
+
 /// How long a publish that waits for nothing waits for the look-up of an `event_id` that a hub made.
 const ACCEPT_LOOK: Duration = Duration::from_millis(200);
 
@@ -120,7 +129,7 @@ impl Hub {
         if !events.is_empty() {
             let spool = unasked || self.core.mode.is(Mode::Degraded);
             let accepted = self.core.writer(run).accept(run, events.into(), spool);
-            accepted.map_err(|_| PublishError::Full)?;
+            accepted?;
         }
         Ok(Published::Accepted)
     }
@@ -177,8 +186,7 @@ impl Hub {
         deadline: Instant,
     ) -> Result<Told, PublishError> {
         let shard = self.core.writer(run);
-        let outcome = shard.publish(run, events.into(), spool);
-        let mut outcome = outcome.map_err(|_| PublishError::Full)?;
+        let mut outcome = shard.publish(run, events.into(), spool)?;
         if let Ok(told) = timeout_at(deadline.into(), &mut outcome).await {
             return told.map_err(|_| PublishError::Late);
         }

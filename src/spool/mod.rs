@@ -112,6 +112,9 @@ struct Shared {
     disk_bytes: AtomicU64,
     index: Mutex<Index>,
     trouble: Mutex<Option<String>>,
+    /// How often something was drained, and how much of that is surely noted.
+    drained: AtomicU64,
+    settled: AtomicU64,
     /// Keeps other hubs out while it is open.
     _lock: std::fs::File,
 }
@@ -129,6 +132,9 @@ impl Spool {
             disk_bytes: AtomicU64::new(0),
             index: Mutex::new(loaded.index),
             trouble: Mutex::new(None),
+            // What an earlier life has noted may not have been synced.
+            drained: AtomicU64::new(1),
+            settled: AtomicU64::new(0),
             _lock: loaded.lock,
         });
         shared.measure();
@@ -206,6 +212,7 @@ impl Spool {
         self.handle.shared.index.lock().drain(run, seq);
         // Without its thread nothing is noted; then it is drained again after a restart.
         drop(self.send(Command::Drained { run: run.clone(), seq }));
+        self.handle.shared.drained.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The runs with publishes that wait, and how many.
@@ -218,6 +225,25 @@ impl Spool {
     pub fn flush(&self, flushed: impl FnOnce() + Send + 'static) {
         if let Some(Command::Flush(flushed)) = self.send(Command::Flush(Box::new(flushed))) {
             flushed();
+        }
+    }
+
+    /// Calls `settled` when what was drained by now is noted on the disk, so that no crash of the machine brings
+    /// it back to be sent again; at once if there is nothing to note.
+    pub fn settle(&self, settled: impl FnOnce(Result<(), SpoolError>) + Send + 'static) {
+        let drained = self.handle.shared.drained.load(Ordering::Acquire);
+        if self.handle.shared.settled.load(Ordering::Acquire) >= drained {
+            return settled(Ok(()));
+        }
+        let shared = Arc::clone(&self.handle.shared);
+        let settled = Box::new(move |outcome: Result<(), SpoolError>| {
+            if outcome.is_ok() {
+                shared.settled.fetch_max(drained, Ordering::AcqRel);
+            }
+            settled(outcome);
+        });
+        if let Some(Command::Settle(settled)) = self.send(Command::Settle(settled)) {
+            settled(Err(SpoolError::Failed { reason: "its thread has ended".to_owned() }));
         }
     }
 

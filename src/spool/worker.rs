@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+/// Told whether what was drained is noted.
+pub(super) type Settled = Box<dyn FnOnce(Result<(), SpoolError>) + Send>;
+
 /// What the thread can be asked.
 pub(super) enum Command {
     /// To write a publish; `size` bytes of room were taken for it.
@@ -24,6 +27,8 @@ pub(super) enum Command {
     Drained { run: RunId, seq: u64 },
     /// To say when all that was asked before is done.
     Flush(Box<dyn FnOnce() + Send>),
+    /// To say when all that was drained before is noted, so that no crash brings it back.
+    Settle(Settled),
 }
 
 /// A segment takes no more records from here on.
@@ -39,6 +44,12 @@ pub(super) struct Worker {
     next_segment: u32,
     /// The segment that is written to.
     current: Option<u32>,
+    /// Something was drained that could not be noted, and stands in a segment.
+    missed: bool,
+    /// A file that was drained could not be removed.
+    left_behind: bool,
+    /// A segment of which not all can be read, and so not all be moved.
+    unmovable: Option<u32>,
 }
 
 /// A publish that was encoded, and who waits for it.
@@ -51,15 +62,23 @@ struct Written {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, next_seq: u64, next_segment: u32) -> Self {
-        Self { shared, next_seq, next_segment, current: None }
+        Self {
+            shared,
+            next_seq,
+            next_segment,
+            current: None,
+            missed: false,
+            left_behind: false,
+            unmovable: None,
+        }
     }
 
     /// Works until nobody can send commands any more.
     pub(super) fn work(mut self, inbox: &Receiver<Command>) {
         self.tidy();
         while let Ok(first) = inbox.recv() {
-            let (mut bytes, mut written, mut drained, mut flushes) =
-                (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let (mut bytes, mut written, mut drained) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut flushes, mut settles) = (Vec::new(), Vec::new());
             let mut next = Some(first);
             while let Some(command) = next.take() {
                 match command {
@@ -68,6 +87,7 @@ impl Worker {
                     }
                     Command::Drained { run, seq } => drained.push((run, seq)),
                     Command::Flush(flushed) => flushes.push(flushed),
+                    Command::Settle(settled) => settles.push(settled),
                 }
                 if bytes.len() < COMMIT_BYTES {
                     next = inbox.try_recv().ok();
@@ -77,11 +97,16 @@ impl Worker {
                 record::write_drained(&mut bytes, *seq, run);
             }
             if !written.is_empty() {
-                self.commit(&bytes, written);
+                let put = self.commit(&bytes, written);
+                self.missed |= !put && !drained.is_empty();
             } else if !drained.is_empty() && !self.shared.index.lock().is_empty() {
                 self.note(&bytes);
             }
             self.tidy();
+            if !settles.is_empty() {
+                let outcome = self.settle();
+                settles.into_iter().for_each(|settled| settled(outcome.clone()));
+            }
             flushes.into_iter().for_each(|flushed| flushed());
             self.shared.measure();
         }
@@ -109,8 +134,8 @@ impl Worker {
         Written { run: publish.run, entry, size, done }
     }
 
-    /// Puts records on the disk, then tells whoever waits for them.
-    fn commit(&mut self, bytes: &[u8], written: Vec<Written>) {
+    /// Puts records on the disk, then tells whoever waits for them. True if they are there.
+    fn commit(&mut self, bytes: &[u8], written: Vec<Written>) -> bool {
         let began = Instant::now();
         let put = self.append(bytes, true);
         let took = began.elapsed();
@@ -149,6 +174,7 @@ impl Worker {
             self.shared.give_back(size);
             done(outcome.clone());
         }
+        outcome.is_ok()
     }
 
     /// Notes what was drained. If it cannot be, it is drained again after a restart, which the store
@@ -156,7 +182,28 @@ impl Worker {
     fn note(&mut self, bytes: &[u8]) {
         if let Err(e) = self.append(bytes, false) {
             log::debug!("could not note what was drained from the spool: {e}");
+            self.missed = true;
         }
+    }
+
+    /// Makes sure of the notes.
+    fn settle(&mut self) -> Result<(), SpoolError> {
+        let files: Vec<Arc<File>> =
+            self.shared.index.lock().segments.values().map(|s| Arc::clone(&s.file)).collect();
+        // What is nowhere need not be noted.
+        self.missed &= !files.is_empty();
+        if self.missed || self.left_behind {
+            let reason = "what is in the store already could not be noted".to_owned();
+            return Err(SpoolError::Failed { reason });
+        }
+        let synced = files.iter().try_for_each(|file| file.sync_data());
+        synced
+            .and_then(|()| self.sync_folder())
+            .map_err(|e| SpoolError::Failed { reason: e.to_string() })
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.shared.folder).and_then(|folder| folder.sync_all())
     }
 
     /// Appends to the current segment, or to a new one where there is none, it is full, or it fails. Gives
@@ -200,7 +247,7 @@ impl Worker {
         let put = put.and_then(|()| if sync { file.sync_data() } else { Ok(()) });
         if let Err(e) = put {
             // Best effort: whoever reads it after a restart should not find what was refused.
-            drop(file.set_len(start));
+            drop(file.set_len(start).and_then(|()| file.sync_data()));
             return Err(e);
         }
         if let Some(segment) = self.shared.index.lock().segments.get_mut(&number) {
@@ -215,7 +262,7 @@ impl Worker {
         let file = private().create_new(true).read(true).write(true).open(&path)?;
         self.next_segment += 1;
         // The file's name has to be on the disk as well.
-        if let Err(e) = File::open(&self.shared.folder).and_then(|folder| folder.sync_all()) {
+        if let Err(e) = self.sync_folder() {
             drop(fs::remove_file(&path));
             return Err(e);
         }
@@ -242,12 +289,14 @@ impl Worker {
         let (disk, live) = (index.disk_bytes(), index.live_bytes());
         let nearly_full = disk > self.shared.max_bytes / 4 * 3 && disk > 2 * live;
         let oldest = index.segments.first_key_value().map(|(number, _)| *number);
-        let moving = oldest.filter(|_| disk > 4 * live + 2 * SEGMENT_BYTES || nearly_full);
+        let movable = oldest.filter(|_| oldest != self.unmovable);
+        let moving = movable.filter(|_| disk > 4 * live + 2 * SEGMENT_BYTES || nearly_full);
         let left = moving.map(|oldest| (oldest, index.in_segment(oldest)));
         drop(index);
         for path in gone {
             if let Err(e) = fs::remove_file(&path) {
                 log::error!("could not remove the drained {}: {e}", path.display());
+                self.left_behind = true;
             }
         }
         if let Some((oldest, entries)) = left {
@@ -257,6 +306,7 @@ impl Worker {
             }
             if let Err(e) = self.move_on(&entries) {
                 log::error!("could not move what is left of segment {oldest} of the spool: {e}");
+                self.unmovable = Some(oldest);
             }
         }
     }
@@ -264,17 +314,27 @@ impl Worker {
     /// Copies records to the current segment, so that the one they are in can go.
     fn move_on(&mut self, entries: &[(RunId, Entry)]) -> io::Result<()> {
         let (mut bytes, mut moved) = (Vec::new(), Vec::new());
+        let mut unread = None;
         for (run, entry) in entries {
             let offset = as_u32(bytes.len());
-            bytes.extend_from_slice(&self.shared.read_entry(entry)?);
+            match self.shared.read_entry(entry) {
+                Ok(record) => bytes.extend_from_slice(&record),
+                // It stays, and its segment; the others can be had elsewhere.
+                Err(e) => {
+                    unread = Some(e);
+                    continue;
+                }
+            }
             moved.push((run, Entry { offset, ..*entry }));
         }
-        let (segment, start) = self.append(&bytes, true)?;
-        let mut index = self.shared.index.lock();
-        for (run, entry) in moved {
-            index.moved(run, Entry { segment, offset: as_u32(start) + entry.offset, ..entry });
+        if !moved.is_empty() {
+            let (segment, start) = self.append(&bytes, true)?;
+            let mut index = self.shared.index.lock();
+            for (run, entry) in moved {
+                index.moved(run, Entry { segment, offset: as_u32(start) + entry.offset, ..entry });
+            }
         }
-        Ok(())
+        unread.map_or(Ok(()), Err)
     }
 }
 

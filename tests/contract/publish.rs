@@ -8,6 +8,7 @@ on_both_stores!(
     an_array_and_lines_are_stored_in_order,
     curl_without_a_content_type_works,
     accepted_events_arrive,
+    what_was_accepted_is_refused_by_the_event_alone,
     the_same_event_id_is_one_event,
     an_idempotency_key_stands_for_event_ids,
     an_event_id_that_the_hub_made_is_known_again,
@@ -111,6 +112,23 @@ fn accepted_events_arrive(setup: Setup) {
     assert_eq!(hub.post("/runs/r/events?ack=accepted", again.to_string()).status, 202);
     assert_eq!(stream.event().1["sequence"], 2);
     assert_eq!(hub.post("/runs/r/events?ack=persisted", r#"{"type":"a.b"}"#).status, 201);
+}
+
+fn what_was_accepted_is_refused_by_the_event_alone(setup: Setup) {
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish("r", &json!({ "type": "a.b", "data": 1, "event_id": "k" }));
+    let batch = json!([
+        { "type": "a.c", "event_id": "before" },
+        { "type": "a.b", "data": 2, "event_id": "k" },
+        { "type": "a.c", "event_id": "behind" },
+    ]);
+    // Nobody waits who could be told that the second one stands for something else.
+    assert_eq!(hub.post("/runs/r/events?ack=accepted", batch.to_string()).status, 202);
+    for event_id in ["k", "before", "behind"] {
+        assert_eq!(stream.event().1["event_id"], event_id);
+    }
+    assert_eq!(hub.history("r").len(), 3);
 }
 
 fn the_same_event_id_is_one_event(setup: Setup) {

@@ -2,7 +2,7 @@
 //! the store once, in order, before whatever came later.
 
 use super::{event, numbers, until_drained};
-use crate::common::{RedisServer, Request, Setup};
+use crate::common::{RedisServer, Request, Setup, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -163,11 +163,88 @@ fn one_run_that_redis_cannot_store_stops_no_other() {
     assert_eq!(numbers(&hub, "r"), [1]);
     assert_eq!(hub.publish("r", &event(2))["events"][0]["sequence"], 2);
     assert_eq!(hub.spooled(), 2, "nothing of it is lost");
-    hub.publish_spooled("poison", &event(3));
+    hub.post("/runs/poison/events", event(3).to_string()).is_problem(503, "STORE_UNAVAILABLE");
+    hub.post("/runs/poison/events?ack=accepted", event(3).to_string())
+        .is_problem(503, "STORE_UNAVAILABLE");
     assert!(hub.log().contains("run poison keeps its events in the spool"), "{}", hub.log());
     let () = redis.command(&["DEL", "run:poison:events"]);
     until_drained(&hub);
+    hub.publish("poison", &event(3));
     assert_eq!(numbers(&hub, "poison"), [1, 2, 3]);
+}
+
+#[test]
+fn large_publishes_of_one_run_hold_up_no_other_that_is_drained() {
+    let setup = lasting();
+    let hub = setup.hub();
+    refuse_writes(&setup, true);
+    let large: Vec<Value> = (0..1000).map(event).collect();
+    for _ in 0..4 {
+        hub.publish_spooled("large", &large.clone().into());
+    }
+    let small: Vec<String> = (0..8).map(|n| format!("small-{n}")).collect();
+    small.iter().for_each(|run| drop(hub.publish_spooled(run, &event(1))));
+    refuse_writes(&setup, false);
+    until_drained(&hub);
+    let last = |run: &str| {
+        let id = hub.get(&format!("/runs/{run}")).json()["last_id"].as_str().unwrap().to_owned();
+        let (ms, n) = id.split_once('-').unwrap();
+        (ms.parse::<u64>().unwrap(), n.parse::<u64>().unwrap())
+    };
+    assert!(small.iter().all(|run| last(run).0 <= last("large").0));
+    let order: Vec<_> =
+        hub.history("large").iter().map(|e| e["data"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(order, (0..4).flat_map(|_| 0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_disk_that_does_not_give_one_runs_events_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let setup = lasting().set("DATA_DIR", &path);
+    let mut hub = setup.hub();
+    refuse_writes(&setup, true);
+    hub.publish_spooled("unread", &event(1));
+    hub.kill();
+    // The next life of the hub begins another segment.
+    let segment = format!("{path}/spool/0000000001.spool");
+    let setup = setup.with_bad_disk(&["trace=pread64", "inject=pread64:error=EIO"], &segment);
+    let mut hub = setup.hub();
+    hub.publish_spooled("r", &event(1));
+    refuse_writes(&setup, false);
+    until("the other run is drained", || (hub.spooled() == 1).then_some(()));
+    assert_eq!(numbers(&hub, "r"), [1]);
+    assert!(hub.log().contains("run unread keeps its events in the spool, which cannot be read"));
+    hub.publish_spooled("unread", &event(2));
+    hub.kill();
+    let setup = setup.run_by(&[]);
+    let hub = setup.hub();
+    until_drained(&hub);
+    assert_eq!(numbers(&hub, "unread"), [1, 2]);
+}
+
+#[test]
+fn a_run_that_was_spooled_and_deleted_does_not_come_back_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let setup = lasting().set("DATA_DIR", &path).set("PUBLISH__TIMEOUT", "20s");
+    // That the run is drained is known to the disk when the segment is gone, two seconds later.
+    let segment = format!("{path}/spool/0000000001.spool");
+    let late = ["trace=unlink", "inject=unlink:delay_enter=2000000"];
+    let setup = setup.with_bad_disk(&late, &segment);
+    let mut hub = setup.hub();
+    refuse_writes(&setup, true);
+    hub.until_mode("degraded");
+    hub.publish_spooled("r", &event(1));
+    refuse_writes(&setup, false);
+    until_drained(&hub);
+    let deleted = hub.send(Request::new("DELETE", "/runs/r"));
+    assert_eq!(deleted.status, 204, "{}", deleted.text());
+    hub.kill();
+    let setup = setup.run_by(&[]);
+    let hub = setup.hub();
+    until_drained(&hub);
+    hub.get("/runs/r").is_problem(404, "RUN_NOT_FOUND");
 }
 
 #[test]

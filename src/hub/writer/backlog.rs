@@ -2,7 +2,8 @@
 //! published to such a run goes behind what is spooled. Pure: the spool has the publishes.
 
 use crate::event::RunId;
-use std::collections::{HashMap, VecDeque};
+use crate::store::StoreError;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How long a run that its store cannot serve is let be before it is tried again.
@@ -22,8 +23,10 @@ struct Behind {
     /// All that is spooled of the run is on its way to the store: what is published now may wait for that
     /// in memory.
     last_call: bool,
-    /// The store could not serve the run; until then it is not tried again.
+    /// It could not be drained; until then it is not tried again.
     parked_until: Option<Instant>,
+    /// Why the store could not serve the run.
+    broken: Option<StoreError>,
 }
 
 impl Backlog {
@@ -35,6 +38,11 @@ impl Backlog {
     /// Whether what is published to the run must be spooled.
     pub(super) fn must_spool(&self, run: &RunId) -> bool {
         self.runs.get(run).is_some_and(|behind| !behind.last_call)
+    }
+
+    /// Why the store cannot serve the run, if it could not when it was last drained.
+    pub(super) fn broken(&self, run: &RunId) -> Option<&StoreError> {
+        self.runs.get(run)?.broken.as_ref()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -91,6 +99,15 @@ impl Backlog {
         next
     }
 
+    /// There was no room for these in what was drained: they are the next.
+    pub(super) fn put_off(&mut self, runs: &[RunId]) {
+        let put_off: HashSet<&RunId> = runs.iter().collect();
+        self.turns.retain(|run| !put_off.contains(run));
+        for run in runs.iter().rev().filter(|run| self.runs.contains_key(run)) {
+            self.turns.push_front(run.clone());
+        }
+    }
+
     /// `taken` publishes of the run are about to be sent; `on_disk` are there.
     pub(super) fn taken(&mut self, run: &RunId, taken: usize, on_disk: usize) {
         if let Some(behind) = self.runs.get_mut(run) {
@@ -101,7 +118,7 @@ impl Backlog {
     /// The store has what was sent; `on_disk` are left.
     pub(super) fn drained(&mut self, run: &RunId, on_disk: usize) {
         if let Some(behind) = self.runs.get_mut(run) {
-            behind.parked_until = None;
+            (behind.parked_until, behind.broken) = (None, None);
             behind.last_call = false;
         }
         self.forget_if_done(run, on_disk);
@@ -114,10 +131,12 @@ impl Backlog {
         }
     }
 
-    /// The store cannot serve the run. True if it could before.
-    pub(super) fn park(&mut self, run: &RunId, now: Instant) -> bool {
+    /// The run cannot be drained; if `broken` says so, because the store cannot serve it. True if it could
+    /// before.
+    pub(super) fn park(&mut self, run: &RunId, now: Instant, broken: Option<StoreError>) -> bool {
         let Some(behind) = self.runs.get_mut(run) else { return false };
         behind.last_call = false;
+        behind.broken = broken;
         behind.parked_until.replace(now + PARKED_FOR).is_none()
     }
 
@@ -146,7 +165,10 @@ mod tests {
         }
         assert_eq!(backlog.next(now, 2), [run("a"), run("b")]);
         assert_eq!(backlog.next(now, 2), [run("c"), run("a")]);
-        assert!(backlog.park(&run("b"), now) && !backlog.park(&run("b"), now));
+        let broken = StoreError::BrokenRun { reason: String::new() };
+        assert!(backlog.park(&run("b"), now, Some(broken.clone())));
+        assert!(!backlog.park(&run("b"), now, Some(broken.clone())));
+        assert_eq!((backlog.broken(&run("a")), backlog.broken(&run("b"))), (None, Some(&broken)));
         assert_eq!(backlog.next(now, 9), [run("c"), run("a")]);
         assert_eq!(backlog.next(now + PARKED_FOR, 9).len(), 3);
         backlog.drained(&run("a"), 0);
@@ -155,6 +177,17 @@ mod tests {
         assert!(backlog.must_spool(&run("b")) && !backlog.holds(&run("a")));
         backlog.drained(&run("b"), 0);
         assert!(backlog.is_empty() && backlog.turns.is_empty());
+    }
+
+    #[test]
+    fn runs_for_which_there_was_no_room_come_next() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for name in ["a", "b", "c", "d"] {
+            backlog.add(&run(name));
+        }
+        assert_eq!(backlog.next(now, 3), [run("a"), run("b"), run("c")]);
+        backlog.put_off(&[run("b"), run("gone"), run("c")]);
+        assert_eq!(backlog.next(now, 9), [run("b"), run("c"), run("d"), run("a")]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Sends to the store what the spool holds of some runs, the oldest first, under the numbers it was
-//! spooled with: what the store has already it recognises.
+//! spooled with: what the store has already it recognises. A run of which the disk gives nothing stops no other.
 
 use super::Trouble;
 use super::queue::{BATCH_BYTES, BATCH_EVENTS, Queue};
@@ -25,16 +25,22 @@ pub(super) async fn drain(
     runs: Vec<RunId>,
 ) -> Option<Trouble> {
     let (mut taken, mut failure) = (Vec::new(), None);
-    let read = match read(spool, runs).await {
-        Ok(read) => read,
-        Err(e) => {
-            log::warn!("the spool cannot be read just now: {e}");
-            return Some(Trouble::Spool);
-        }
+    let reading = runs.clone();
+    let Ok(read) = tokio::task::spawn_blocking(move || read(&spool, reading)).await else {
+        log::error!("reading the spool panicked");
+        return Some(Trouble::Spool);
     };
+    queue.put_off(runs.get(read.len()..).unwrap_or_default());
     for (run, oldest) in read {
+        let oldest = match oldest {
+            Ok(oldest) => oldest,
+            Err(error) => {
+                queue.cannot_be_read(&run, &error);
+                continue;
+            }
+        };
         let Some(mut one) = take(&run, oldest) else {
-            // Whatever was left of it could not be read back.
+            // Whatever was left of it is damaged.
             queue.drain_ended(&run, None, &Ok(()));
             continue;
         };
@@ -64,31 +70,28 @@ pub(super) async fn drain(
     failure.map(Trouble::Append)
 }
 
-/// Reads the oldest of each run on a thread that may wait for the disk.
-async fn read(
-    spool: Spool,
-    runs: Vec<RunId>,
-) -> io::Result<Vec<(RunId, Vec<(u64, SpooledPublish)>)>> {
-    let read = move || {
-        // Fair shares, but never more than one batch together: of large publishes fewer runs take part.
-        let (mut events, mut bytes) = (BATCH_EVENTS, BATCH_BYTES);
-        let (mut read, count) = (Vec::new(), runs.len().max(1));
-        for run in runs {
-            let share = (events.min(BATCH_EVENTS / count), bytes.min(BATCH_BYTES / count));
-            let oldest = spool.oldest(&run, share.0, share.1)?;
-            for (_, publish) in &oldest {
-                let texts = publish.events.iter().map(|new| new.event.text_bytes());
-                bytes = bytes.saturating_sub(texts.sum());
-                events = events.saturating_sub(publish.events.len());
-            }
-            read.push((run, oldest));
-            if events == 0 || bytes == 0 {
-                break;
-            }
+/// What the spool has of a run, or why it cannot be read.
+type Oldest = io::Result<Vec<(u64, SpooledPublish)>>;
+
+/// Reads the oldest of each run, of the first ones at least. Waits for the disk.
+fn read(spool: &Spool, runs: Vec<RunId>) -> Vec<(RunId, Oldest)> {
+    // Fair shares, but never more than one batch together: of large publishes fewer runs take part.
+    let (mut events, mut bytes) = (BATCH_EVENTS, BATCH_BYTES);
+    let (mut read, count) = (Vec::new(), runs.len().max(1));
+    for run in runs {
+        let share = (events.min(BATCH_EVENTS / count), bytes.min(BATCH_BYTES / count));
+        let oldest = spool.oldest(&run, share.0, share.1);
+        for (_, publish) in oldest.iter().flatten() {
+            let texts = publish.events.iter().map(|new| new.event.text_bytes());
+            bytes = bytes.saturating_sub(texts.sum());
+            events = events.saturating_sub(publish.events.len());
         }
-        Ok(read)
-    };
-    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        read.push((run, oldest));
+        if events == 0 || bytes == 0 {
+            break;
+        }
+    }
+    read
 }
 
 /// The publishes that one writer numbered go together.

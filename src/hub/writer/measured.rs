@@ -2,7 +2,7 @@
 //! benches publish to.
 
 use super::Told;
-use super::queue::{Queue, QueueFull, Work};
+use super::queue::{NotTaken, Queue, Work};
 use crate::event::{EventId, NewEvent, RunId, Sequence};
 use crate::spool::Spool;
 use crate::store::{Placed, PublishOutcome, RunAppend};
@@ -26,7 +26,7 @@ impl Appends {
             let (reply, told) = oneshot::channel();
             self.0.push(run, Arc::clone(events), Some(reply), false).map(|_| told)
         };
-        let waiting: Result<Vec<Receiver<Told>>, QueueFull> =
+        let waiting: Result<Vec<Receiver<Told>>, NotTaken> =
             publishes.iter().map(publish).collect();
         let (Ok(waiting), Some(Work::Send(flight))) = (waiting, self.0.next_work(Instant::now()))
         else {

@@ -31,7 +31,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-pub(super) use queue::QueueFull;
+pub(super) use queue::NotTaken;
 
 /// What a publisher who waits is told.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Shard {
         run: &RunId,
         events: Arc<[NewEvent]>,
         spool: bool,
-    ) -> Result<oneshot::Receiver<Told>, QueueFull> {
+    ) -> Result<oneshot::Receiver<Told>, NotTaken> {
         let (reply, outcome) = oneshot::channel();
         if self.queue.push(run, events, Some(reply), spool)? {
             self.wake();
@@ -115,7 +115,7 @@ impl Shard {
         run: &RunId,
         events: Arc<[NewEvent]>,
         spool: bool,
-    ) -> Result<(), QueueFull> {
+    ) -> Result<(), NotTaken> {
         if self.queue.push(run, events, None, spool)? {
             self.wake();
         }
@@ -135,6 +135,11 @@ impl Shard {
     /// Puts all that waits into the spool.
     pub(super) fn spill_all(&self) {
         self.queue.spill_all();
+    }
+
+    /// Puts all that waits into the spool, and all that still comes.
+    pub(super) fn close(&self) {
+        self.queue.close();
     }
 
     /// Whether the spool has something that the store can take.

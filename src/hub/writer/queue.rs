@@ -22,10 +22,14 @@ pub(super) const BATCH_BYTES: usize = 4 << 20;
 /// The most runs drained at a time.
 const DRAIN_RUNS: usize = 64;
 
-/// There is no room for a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many events wait for the store")]
-pub(crate) struct QueueFull;
+/// A publish is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// Too many events wait for the store.
+    Full,
+    /// The store cannot serve the run, of which the spool has something already: more would only fill it.
+    Broken(StoreError),
+}
 
 /// Whoever waits for a publish.
 pub(super) type Reply = oneshot::Sender<Told>;
@@ -48,6 +52,8 @@ struct State {
     backlog: Backlog,
     /// Whether the spool is next, if both it and the queue hold something.
     drain_next: bool,
+    /// Whatever comes now goes to the spool: nobody may be there to send it.
+    closed: bool,
 }
 
 struct Pending {
@@ -131,21 +137,24 @@ impl Queue {
         events: Arc<[NewEvent]>,
         reply: Option<Reply>,
         spool: bool,
-    ) -> Result<bool, QueueFull> {
+    ) -> Result<bool, NotTaken> {
         let mut state = self.state.lock();
+        if let Some(broken) = state.backlog.broken(run) {
+            return Err(NotTaken::Broken(broken.clone()));
+        }
         let bytes = size_of_events(&events);
         let crowded = state.bytes > 0 && state.bytes + bytes > self.room;
-        if spool || crowded || state.backlog.must_spool(run) {
+        if spool || crowded || state.closed || state.backlog.must_spool(run) {
             // What came before it goes before it.
             let state = &mut *state;
             self.spill(state, |other| other == run);
             if state.holds(run) {
-                return Err(QueueFull);
+                return Err(NotTaken::Full);
             }
             let number = state.take_number();
             let publish = Publish { number, events, answered: true };
             let kept = self.to_spool(state, run, vec![(publish, reply)], false);
-            return kept.map(|()| false).map_err(|_| QueueFull);
+            return kept.map(|()| false).map_err(|_| NotTaken::Full);
         }
         state.bytes += bytes;
         let idle = state.flight.is_none();
@@ -178,6 +187,13 @@ impl Queue {
     /// Puts all that waits, and what is under way, into the spool.
     pub(super) fn spill_all(self: &Arc<Self>) {
         self.spill(&mut self.state.lock(), |_| true);
+    }
+
+    /// As [`spill_all`](Self::spill_all), and whatever comes later goes to the spool as well.
+    pub(super) fn close(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.spill(&mut state, |_| true);
     }
 
     fn spill(self: &Arc<Self>, state: &mut State, which: impl Fn(&RunId) -> bool) {
@@ -390,7 +406,9 @@ impl Queue {
                 legs.len() - 1
             });
             let leg = &mut legs[place];
-            let publish = Publish { number, events: pending.events, answered: false };
+            // Who waits for nothing was answered.
+            let answered = pending.reply.is_none();
+            let publish = Publish { number, events: pending.events, answered };
             leg.append.publishes.push(publish);
             leg.replies.push(pending.reply);
             leg.bytes += pending.bytes;
@@ -482,12 +500,28 @@ impl Queue {
             }
             (Err(error), _) if error.is_transient() => state.backlog.not_drained(run),
             (Err(error), _) => {
-                if state.backlog.park(run, Instant::now()) {
+                if state.backlog.park(run, Instant::now(), Some(error.clone())) {
                     log::error!(
                         "run {run} keeps its events in the spool until its store can serve it: {error}"
                     );
                 }
             }
+        }
+    }
+
+    /// The disk does not give what the spool has of a run.
+    pub(super) fn cannot_be_read(&self, run: &RunId, error: &std::io::Error) {
+        if self.state.lock().backlog.park(run, Instant::now(), None) {
+            log::error!(
+                "run {run} keeps its events in the spool, which cannot be read just now: {error}"
+            );
+        }
+    }
+
+    /// These runs had no part in a drain, for which what came before them was enough.
+    pub(super) fn put_off(&self, runs: &[RunId]) {
+        if !runs.is_empty() {
+            self.state.lock().backlog.put_off(runs);
         }
     }
 }

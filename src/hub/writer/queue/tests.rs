@@ -42,7 +42,7 @@ impl Bench {
         Self { queue: Arc::new(Queue::new(room, spool.clone())), spool, _dir: dir }
     }
 
-    fn push(&self, run: &RunId, count: usize) -> Result<bool, QueueFull> {
+    fn push(&self, run: &RunId, count: usize) -> Result<bool, NotTaken> {
         self.queue.push(run, publish(run, count), None, false)
     }
 
@@ -155,7 +155,7 @@ fn without_room_in_memory_a_run_goes_to_the_spool_and_without_room_there_it_is_r
     bench.push(&b, 3).unwrap();
     assert_eq!(bench.spooled(&b), [3]);
     assert!(!bench.queue.is_run_behind(&a));
-    assert_eq!(bench.push(&b, 30), Err(QueueFull));
+    assert_eq!(bench.push(&b, 30), Err(NotTaken::Full));
 }
 
 #[test]
@@ -259,7 +259,31 @@ fn one_run_that_cannot_be_stored_is_parked_and_the_others_go_on() {
     assert_eq!(bench.drains(), std::slice::from_ref(&b));
     bench.queue.drain_ended(&b, Some((2, 1)), &Ok(()));
     assert!(!bench.queue.is_behind() && bench.queue.is_run_behind(&a));
+    let refused = bench.push(&a, 1);
+    assert!(matches!(refused, Err(NotTaken::Broken(_))), "it would only fill the spool");
     assert_eq!(bench.spooled(&a), [1], "nothing of it is lost");
+    bench.queue.drain_ended(&a, Some((1, 1)), &Ok(()));
+    bench.push(&a, 1).unwrap();
+}
+
+#[test]
+fn what_comes_when_the_hub_has_closed_goes_to_the_spool() {
+    let (bench, a) = (Bench::new(1 << 20, 1 << 20), run("a"));
+    bench.push(&a, 1).unwrap();
+    bench.queue.close();
+    assert_eq!(bench.push(&a, 2), Ok(false));
+    assert_eq!(bench.spooled(&a), [1, 2]);
+    assert_eq!(bench.queue.waiting(), 0);
+}
+
+#[test]
+fn only_who_waits_can_be_refused() {
+    let (bench, a) = (Bench::new(1 << 20, 1 << 20), run("a"));
+    let _told = bench.push_waiting(&a, 1);
+    bench.push(&a, 2).unwrap();
+    let flight = bench.flight();
+    let answered = flight.legs[0].publishes.iter().map(|publish| publish.answered);
+    assert_eq!(answered.collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
@@ -274,7 +298,7 @@ fn a_full_spool_refuses_who_waits_and_keeps_what_was_accepted_in_memory() {
     }
     assert_eq!(bench.queue.waiting(), 1);
     let past = bench.queue.push(&a, publish(&a, 1), None, true);
-    assert_eq!(past, Err(QueueFull), "nothing may pass what waits");
+    assert_eq!(past, Err(NotTaken::Full), "nothing may pass what waits");
     assert_eq!(sizes(&bench.flight().legs[0]), [2]);
 }
 
