@@ -119,6 +119,8 @@ fn announce(address: SocketAddr, config: &Config, store: &dyn LogStore) {
             crate::telemetry::log::one_line(&store.status().place)
         ),
     }
+    let folder = config.server.data_dir.display().to_string();
+    eprintln!("data folder: {}", crate::telemetry::log::one_line(&folder));
     eprintln!("follow a run:     curl -N {base}/runs/demo/events/stream");
     eprintln!(
         "publish an event: curl -d '{{\"type\":\"llm.stream\",\"data\":{{\"content\":\"hi\"}}}}' {base}/runs/demo/events"

@@ -18,6 +18,7 @@ pub mod json_text;
 pub mod lifecycle;
 pub mod many_cursor;
 pub mod model;
+pub(crate) mod object;
 pub mod packed;
 pub mod parse;
 pub mod received;

@@ -2,6 +2,7 @@
 
 use super::borrowed::Text;
 use super::json_text::{self, UnfitJson};
+use super::object::Object;
 use super::typed::DoesNotFit;
 use super::{
     Event, EventKey, EventType, Extras, InvalidEventKey, InvalidEventType, InvalidTimestamp,
@@ -99,7 +100,7 @@ struct Wire<'a> {
     #[serde(borrow)]
     source: Option<&'a RawValue>,
     #[serde(borrow)]
-    event: Option<WireType<'a>>,
+    event: Option<Object<WireType<'a>>>,
     #[serde(borrow)]
     r#type: Option<Text<'a>>,
     #[serde(borrow)]
@@ -138,7 +139,8 @@ pub fn parse_event(
     now: Timestamp,
     limits: EventLimits,
 ) -> Result<Event, InvalidEvent> {
-    let wire: Wire<'_> = serde_json::from_str(json).map_err(|e| refusal(json, e))?;
+    let Object(wire): Object<Wire<'_>> =
+        serde_json::from_str(json).map_err(|e| refusal(json, e))?;
     json_text::check(json)?;
     let data_size = wire.data.map_or(0, |d| d.get().len());
     if data_size > limits.max_data {
@@ -179,7 +181,7 @@ fn refusal(json: &str, error: serde_json::Error) -> InvalidEvent {
 
 fn kind_of(wire: &Wire<'_>) -> Result<EventType, InvalidEvent> {
     let given = [
-        wire.event.as_ref().map(|t| EventType::from_parts(&t.category, &t.action)),
+        wire.event.as_ref().map(|Object(t)| EventType::from_parts(&t.category, &t.action)),
         wire.r#type.as_deref().map(EventType::parse),
         wire.event_type.as_deref().map(vocabulary::from_flat),
     ];

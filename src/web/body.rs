@@ -68,7 +68,7 @@ pub(super) async fn read(
         let next = tokio::time::timeout(config.body_timeout, payload.next()).await;
         let Ok(next) = next else {
             let detail = format!("the body stopped coming for {:?}", config.body_timeout);
-            return Err(Problem::new(Code::InvalidJson, detail));
+            return Err(Problem::new(Code::InvalidJson, detail).within_a_body());
         };
         match next {
             None => return Ok(body),

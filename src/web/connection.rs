@@ -6,6 +6,7 @@
 
 use actix_web::rt::net::TcpStream;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -55,6 +56,14 @@ impl Handover {
     /// Whether a stream has the socket.
     pub(super) fn is_taken(&self) -> bool {
         self.0.borrow().socket.is_none()
+    }
+
+    /// Closes the connection once the server has written what it is about to. The server itself would wait for the
+    /// rest of a chunked body for as long as its client likes.
+    pub(super) fn end(&self) {
+        self.begin();
+        let connection = self.clone();
+        actix_web::rt::spawn(async move { drop(poll_fn(|cx| connection.poll_take(cx)).await) });
     }
 
     /// Takes the socket, once the server has written all it had; none if it was taken before.

@@ -85,6 +85,9 @@ codes! {
 /// Seconds after which a client should try again what failed for want of the store or of room.
 const RETRY_SECONDS: u64 = 1;
 
+/// Marks a response behind which the server has nothing to wait for on its connection.
+pub(super) struct EndsConnection;
+
 /// An error as its client sees it.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -94,12 +97,15 @@ pub struct Problem {
     /// Numbers that say more, by name.
     numbers: Vec<(&'static str, u64)>,
     allow: Option<&'static [Method]>,
+    /// The connection is of no use any more.
+    ends_connection: bool,
 }
 
 impl Problem {
     /// A problem with what went wrong, and what to do, in words.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), index: None, numbers: Vec::new(), allow: None }
+        let (detail, numbers) = (detail.into(), Vec::new());
+        Self { code, detail, index: None, numbers, allow: None, ends_connection: false }
     }
 
     /// The same, about the element of a batch at this index.
@@ -112,6 +118,11 @@ impl Problem {
     pub fn with(mut self, name: &'static str, number: u64) -> Self {
         self.numbers.push((name, number));
         self
+    }
+
+    /// The same, of a body that stopped within: the rest of it is not waited for.
+    pub fn within_a_body(self) -> Self {
+        Self { ends_connection: true, ..self }
     }
 
     /// The path knows only these methods.
@@ -158,10 +169,17 @@ impl ResponseError for Problem {
             let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
             response.insert_header((ALLOW, names.join(", ")));
         }
+        if self.ends_connection {
+            response.force_close();
+        }
         if matches!(self.code.status(), 429 | 503) {
             response.insert_header((RETRY_AFTER, RETRY_SECONDS));
         }
-        response.body(Value::Object(body).to_string())
+        let mut response = response.body(Value::Object(body).to_string());
+        if self.ends_connection {
+            response.extensions_mut().insert(EndsConnection);
+        }
+        response
     }
 }
 

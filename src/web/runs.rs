@@ -6,6 +6,7 @@ use super::extract::run_id;
 use super::history::{run_expired, run_not_found};
 use super::problem::{Code, Problem};
 use super::query::Query;
+use crate::event::object::Object;
 use crate::event::{RunId, RunStatus, Timestamp};
 use crate::hub::Hub;
 use crate::store::{RunInfo, RunState, RunsCursor};
@@ -91,7 +92,7 @@ pub(super) async fn expiry(
     let run = run_id(&request)?;
     let kind = body::kind(&request)?;
     let body = body::read(&request, payload, kind, &app.hub.config().publish).await?;
-    let parsed = serde_json::from_slice::<Expiry>(&body).ok();
+    let parsed = serde_json::from_slice::<Object<Expiry>>(&body).ok().map(|Object(expiry)| expiry);
     let Some(expiry) = parsed.filter(|e| (1..=MAX_EXPIRY_SECONDS).contains(&e.seconds)) else {
         let detail = format!("expected {{\"seconds\":N}} with N from 1 to {MAX_EXPIRY_SECONDS}");
         return Err(Problem::new(Code::InvalidJson, detail));

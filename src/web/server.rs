@@ -1,6 +1,7 @@
 //! The HTTP server: its socket, its limits, its end.
 
 use super::connection::{Connection, Handover};
+use super::problem::EndsConnection;
 use super::{App, not_found, request_id, routes};
 use crate::config::Config;
 use crate::telemetry::metrics;
@@ -88,6 +89,12 @@ impl Server {
                             answered.ok_or_else(|| ErrorBadRequest("behind a stream"))?;
                         let mut response = answered.await?;
                         metrics::responded(response.status().as_u16());
+                        let ends = response.response().extensions().contains::<EndsConnection>();
+                        if let Some(connection) =
+                            response.request().conn_data::<Handover>().filter(|_| ends)
+                        {
+                            connection.end();
+                        }
                         let headers = response.headers_mut();
                         headers.insert(request_id::NAME.clone(), id);
                         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

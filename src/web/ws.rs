@@ -1,5 +1,6 @@
 //! `GET /runs/{run_id}/events/ws`: a run over a WebSocket (RFC 6455). Each event is a text message with its
-//! JSON; what is no event is one with `control`. The hub pings, and cuts who does not answer.
+//! JSON; what is no event is one with `control`. The hub pings, and cuts who does not answer. Who is cut, and reads on
+//! after all, gets the message under way whole, and is told why.
 
 use super::App;
 use super::extract::{last_event_id, run_id};
@@ -14,7 +15,8 @@ use crate::hub::{
 use actix_codec::{Decoder, Encoder};
 use actix_http::ws::{self, CloseCode, Codec, Frame, Item as Part, Message, ProtocolError};
 use actix_web::body::{BodyStream, MessageBody};
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::Version;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
@@ -32,8 +34,6 @@ use tokio::time::{Instant, timeout};
 const LONGEST_MESSAGE: usize = 64 << 10;
 /// The most messages a client may send within a minute.
 const MOST_MESSAGES: u32 = 100;
-/// The longest header of a frame.
-const LONGEST_HEADER: usize = 14;
 /// The most bytes put together before they are handed over.
 const PIECE: usize = 16 << 10;
 /// How long the goodbye may take.
@@ -71,6 +71,7 @@ pub(super) async fn follow(
         codec: Codec::new(),
         ping_every: subscribe.heartbeat,
         stall: subscribe.stall_timeout,
+        untaken: BytesMut::new(),
     };
     actix_web::rt::spawn(conversation.hold(subscription));
     Ok(response.into())
@@ -95,8 +96,13 @@ fn check_handshake(request: &HttpRequest) -> Result<(), Problem> {
         values.flat_map(|value| value.split(',')).any(|w| w.trim().eq_ignore_ascii_case(word))
     };
     let refuse = |detail: &str| Err(Problem::new(Code::InvalidQuery, detail));
-    if !has(header::UPGRADE, "websocket") || !has(header::CONNECTION, "upgrade") {
-        return refuse("this is a WebSocket: send Connection: Upgrade and Upgrade: websocket");
+    let upgrade = request.headers().get_all(header::UPGRADE).map(HeaderValue::as_bytes);
+    // The library would take another protocol's name beside it, and then speak that.
+    let only = upgrade.map(<[u8]>::to_ascii_lowercase).eq([b"websocket".to_vec()]);
+    if !only || !has(header::CONNECTION, "upgrade") || request.version() < Version::HTTP_11 {
+        return refuse(
+            "this is a WebSocket: send Connection: Upgrade and Upgrade: websocket, with HTTP/1.1",
+        );
     }
     if !has(header::SEC_WEBSOCKET_VERSION, "13") {
         return refuse("the version of WebSockets is 13: send Sec-WebSocket-Version: 13");
@@ -110,14 +116,16 @@ fn check_handshake(request: &HttpRequest) -> Result<(), Problem> {
 /// A page may open a WebSocket anywhere, unasked: what CORS does for other requests is done here. A page of
 /// the hub's own address, one that is listed, and whatever is no page, may.
 fn check_origin(headers: &HeaderMap, config: &Config) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let own = host.is_some_and(|host| {
-        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host))
-    });
-    if own || config.server.cors_origins.0.iter().any(|listed| listed == origin) {
+    let may = |origin: &HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let own = host.is_some_and(|host| {
+            let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host))
+        });
+        own || config.server.cors_origins.0.iter().any(|listed| listed == origin)
+    };
+    if headers.get_all(header::ORIGIN).all(may) {
         return Ok(());
     }
     let detail = "pages of this origin may not use the hub; list it in server.cors_origins";
@@ -132,6 +140,8 @@ struct Conversation {
     ping_every: Duration,
     /// How long a client may take nothing.
     stall: Duration,
+    /// What a client was to take and did not.
+    untaken: BytesMut,
 }
 
 /// Why a conversation ends.
@@ -140,6 +150,10 @@ enum End {
     Closed(CloseReason),
     /// The client is gone, or says goodbye.
     Gone,
+    /// The client does not answer pings.
+    Silent,
+    /// The client takes nothing, and so was not told.
+    Slow,
     /// The client breaks a rule.
     Refused(CloseCode, &'static str),
 }
@@ -156,8 +170,11 @@ impl Conversation {
                 self.send(bytes).await.unwrap_or(End::Closed(reason))
             }
         };
+        let is_slow = matches!(end, End::Slow);
         let (code, description) = match end {
+            End::Slow => (CloseCode::Again, Some(CloseReason::SlowClient.as_str().to_owned())),
             End::Gone => (CloseCode::Normal, None),
+            End::Silent => (CloseCode::Again, Some("no answer to two pings".to_owned())),
             End::Closed(reason) => {
                 let code = match reason {
                     CloseReason::RunFinished | CloseReason::RunDeleted => CloseCode::Normal,
@@ -168,10 +185,14 @@ impl Conversation {
             }
             End::Refused(code, why) => (code, Some(why.to_owned())),
         };
-        let mut bytes = BytesMut::new();
+        let mut bytes = std::mem::take(&mut self.untaken);
+        if is_slow {
+            write(&mut self.codec, control(&Control::Close(CloseReason::SlowClient)), &mut bytes);
+        } else {
+            self.stall = GOODBYE;
+        }
         let close = Message::Close(Some(ws::CloseReason { code, description }));
         write(&mut self.codec, close, &mut bytes);
-        self.stall = GOODBYE;
         if self.send(bytes).await.is_some() {
             log::debug!("a WebSocket client did not hear the goodbye");
         }
@@ -213,10 +234,10 @@ impl Conversation {
                     unanswered += 1;
                     ping_at = Instant::now() + self.ping_every;
                     write(&mut self.codec, Message::Ping(Bytes::new()), &mut bytes);
-                    (unanswered > 2).then_some(End::Gone)
+                    (unanswered > 2).then_some(End::Silent)
                 }
             };
-            if let Some(end @ (End::Gone | End::Refused(..))) = end {
+            if let Some(end @ (End::Gone | End::Silent | End::Slow | End::Refused(..))) = end {
                 return end;
             }
             if let Some(stuck) = self.send_while(bytes, || subscription.is_taking()).await {
@@ -236,11 +257,16 @@ impl Conversation {
     /// The same, in small pieces, each of which that is taken shows that the client is slow, not gone.
     async fn send_while(&mut self, mut bytes: BytesMut, taken: impl Fn()) -> Option<End> {
         while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PIECE)).freeze();
-            match timeout(self.stall, self.out.send(piece)).await {
-                Ok(Ok(())) => taken(),
+            match timeout(self.stall, self.out.reserve()).await {
+                Ok(Ok(room)) => {
+                    room.send(bytes.split_to(bytes.len().min(PIECE)).freeze());
+                    taken();
+                }
                 Ok(Err(_)) => return Some(End::Gone),
-                Err(_) => return Some(End::Closed(CloseReason::SlowClient)),
+                Err(_) => {
+                    self.untaken = bytes;
+                    return Some(End::Slow);
+                }
             }
         }
         None
@@ -311,7 +337,7 @@ impl Incoming {
             match self.codec.decode(&mut self.bytes) {
                 Ok(Some(frame)) => return self.take(frame),
                 // The library waits for a frame's end however long it says to be.
-                Ok(None) if self.bytes.len() > LONGEST_MESSAGE + LONGEST_HEADER => {
+                Ok(None) if declared(&self.bytes) > LONGEST_MESSAGE as u64 => {
                     return Err(too_large());
                 }
                 Ok(None) => {}
@@ -359,6 +385,19 @@ impl Incoming {
                 Ok(None)
             }
         }
+    }
+}
+
+/// How long the payload is that a frame's header says to come; 0 if that has not come itself.
+fn declared(frame: &[u8]) -> u64 {
+    match frame {
+        [_, length, rest @ ..] => match (length & 0x7f, rest) {
+            (126, [a, b, ..]) => u16::from_be_bytes([*a, *b]).into(),
+            (127, rest) => rest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+            (short @ 0..126, _) => short.into(),
+            _ => 0,
+        },
+        _ => 0,
     }
 }
 

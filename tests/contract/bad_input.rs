@@ -109,6 +109,17 @@ fn a_bad_element_leaves_nothing_behind(setup: Setup) {
     let answer = hub.post("/runs/r/events", r#"[{"type":"a.b"},{"type":"a.b"},{"type":"A.b"}]"#);
     answer.is_problem(422, "INVALID_EVENT");
     assert_eq!(answer.json()["index"], 2);
+    // A list is no object, however well its values fit the fields in their order.
+    for list in [
+        r#"{"event":["a","b"]}"#,
+        r#"[[null,null,null,null,null,null,"a.b",null,1,null,null,null,null,null,null,null,null,null,null]]"#,
+    ] {
+        let answer = hub.post("/runs/r/events", list);
+        answer.is_problem(422, "INVALID_EVENT");
+        assert!(answer.text().contains("expected an object"), "{}", answer.text());
+    }
+    hub.post("/events", r#"[["r",null]]"#).is_problem(422, "INVALID_EVENT");
+    hub.send(Request::new("PUT", "/runs/r/expiry").json("[60]")).is_problem(400, "INVALID_JSON");
     let lines = "{\"type\":\"a.b\"}\n{broken\n";
     let answer =
         hub.send(Request::new("POST", "/runs/r/events").body("application/x-ndjson", lines));

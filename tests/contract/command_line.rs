@@ -86,6 +86,7 @@ fn a_start_says_what_a_newcomer_needs() {
     for fact in [
         "listening on http://127.0.0.1:",
         "store: embedded in ",
+        "data folder: ",
         "curl -N http://",
         "curl -d '{\"type\"",
     ] {

@@ -75,6 +75,7 @@ fn a_bad_element_stops_all_runs(setup: Setup) {
     let answer = hub.post("/events", body.to_string());
     answer.is_problem(422, "EVENT_ID_REUSED");
     assert_eq!((&answer.json()["index"], &answer.json()["stored"]), (&json!(2), &json!(1)));
+    assert!(answer.text().contains("the event at index 2 "), "{}", answer.text());
     assert_eq!((hub.history("x").len(), hub.history("y").len()), (1, 1));
     assert_eq!(hub.get("/events").status, 405);
 }

@@ -19,6 +19,7 @@ on_both_stores!(
     a_cursor_of_another_run,
     a_trimmed_cursor_is_said,
     deleting_closes,
+    a_stream_that_opens_after_the_run_was_deleted_misses_nothing,
     as_many_streams_as_may_be,
     head_opens_nothing,
     what_is_sent_behind_a_stream_is_not_carried_out,
@@ -302,6 +303,23 @@ fn deleting_closes(setup: Setup) {
     hub.send(Request::new("DELETE", "/runs/r")).is_problem(404, "RUN_NOT_FOUND");
     hub.publish_numbers("r", 1, 1);
     assert_eq!(hub.follow("/runs/r/events/stream").sequences(1), [1]);
+}
+
+fn a_stream_that_opens_after_the_run_was_deleted_misses_nothing(setup: Setup) {
+    let setup = setup.set("SUBSCRIBE__HEARTBEAT", "500ms");
+    let hub = setup.hub();
+    hub.publish_numbers("r", 1, 3);
+    let mut reader = hub.follow("/runs/r/events/stream");
+    assert_eq!(reader.sequences(3), [1, 2, 3]);
+    assert_eq!(hub.send(Request::new("DELETE", "/runs/r")).status, 204);
+    reader.closes("run_deleted");
+    let mut stream = hub.follow("/runs/r/events/stream");
+    // For as long as it takes until the store is asked whether the run is still there.
+    for _ in 0..8 {
+        assert!(!matches!(stream.next(), Frame::Control { .. }));
+    }
+    hub.publish_numbers("r", 1, 1);
+    assert_eq!(stream.sequences(1), [1]);
 }
 
 fn as_many_streams_as_may_be(setup: Setup) {

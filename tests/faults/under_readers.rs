@@ -1,7 +1,8 @@
 //! What readers hear when data is removed under them.
 
-use crate::common::{Setup, Stream};
-use serde_json::Value;
+use super::{event, numbers};
+use crate::common::{RedisServer, Setup, Stream};
+use serde_json::{Value, json};
 
 fn reading(setup: &Setup) -> (crate::common::Hub, Stream, Value) {
     let hub = setup.hub();
@@ -70,6 +71,46 @@ fn a_stream_that_is_rolled_back() {
     let gap = says_reset(&mut stream, &told["events"][19]["id"]);
     assert_eq!(gap["oldest"], "1000-0");
     assert_eq!(stream.event().0, "1000-0");
+}
+
+#[test]
+fn a_store_that_was_rolled_back_and_went_on() {
+    let redis = RedisServer::start();
+    let mut setup = Setup::on(redis).set("PUBLISH__TIMEOUT", "1s");
+    let (hub, mut stream, _) = reading(&setup);
+    hub.publish_numbers("r", 21, 1);
+    let last = hub.publish_numbers("r", 22, 1);
+    assert_eq!(stream.sequences(2), [21, 22]);
+    setup.redis.as_mut().unwrap().kill();
+    // The last event is lost, and numbers go on before anybody looks.
+    let folder = setup.redis_server().folder().join("appendonlydir");
+    let file = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let file = file.max_by_key(|path| path.to_str().unwrap().ends_with(".incr.aof")).unwrap();
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 50).unwrap();
+    for n in [31, 32] {
+        hub.publish_spooled("r", &event(n));
+    }
+    setup.redis.as_mut().unwrap().start_again();
+    hub.until_mode("normal");
+    says_reset(&mut stream, &last["events"][0]["id"]);
+    assert_eq!(stream.sequences(23), (1..=23).collect::<Vec<_>>());
+    assert_eq!(numbers(&hub, "r"), (1..=21).chain([31, 32]).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stream_that_is_trimmed_to_nothing_while_nobody_reads() {
+    let setup = Setup::redis();
+    let (hub, stream, told) = reading(&setup);
+    drop(stream);
+    let cursor = told["events"][4]["id"].as_str().unwrap();
+    let _: u64 = setup.redis_server().command(&["XTRIM", "run:r:events", "MAXLEN", "0"]);
+    let mut stream = hub.follow_from("/runs/r/events/stream", cursor);
+    let (name, gap) = stream.control();
+    assert_eq!((name.as_str(), &gap["reason"]), ("gap", &json!("trimmed")));
+    assert_eq!((&gap["requested"], &gap["oldest"]), (&json!(cursor), &Value::Null));
+    hub.publish_numbers("r", 21, 1);
+    assert_eq!(stream.sequences(1), [21]);
 }
 
 #[test]

@@ -56,11 +56,12 @@ impl Pump {
             let readers = self.roster.lock().subscribers.len();
             first::let_publishers_hear(readers).await;
             let moved = match item {
-                TailItem::Events(events) => self.batch(events).await,
-                TailItem::Reset => {
-                    (self.position, self.sequence) = (EventId::START, None);
-                    Moved::Reset
+                TailItem::Events(events) if self.was_rolled_back(&events).await => {
+                    tail = self.store.tail(&self.run, EventId::START);
+                    self.reset()
                 }
+                TailItem::Events(events) => self.batch(events).await,
+                TailItem::Reset => self.reset(),
             };
             // Waiting for the actor is what keeps the tail from running ahead of it.
             if actor.send(moved).await.is_err() {
@@ -77,6 +78,29 @@ impl Pump {
         let request = RangeRequest::only(self.position);
         if let Ok(page) = self.store.range(&self.run, request).await {
             self.sequence = page.events.first().and_then(|event| event.sequence);
+        }
+    }
+
+    fn reset(&mut self) -> Moved {
+        (self.position, self.sequence) = (EventId::START, None);
+        Moved::Reset
+    }
+
+    /// Whether the store lost what was read last, and has gone on since from an earlier place: numbers come again,
+    /// and the event at the position is gone though it was not trimmed.
+    async fn was_rolled_back(&self, events: &[StoredEvent]) -> bool {
+        let first = events.first().and_then(|first| first.sequence);
+        if self.sequence.zip(first).is_none_or(|(at, next)| next > at) {
+            return false;
+        }
+        loop {
+            let there = self.store.range(&self.run, RangeRequest::only(self.position)).await;
+            let oldest = self.store.range(&self.run, RangeRequest::oldest()).await;
+            if let (Ok(there), Ok(oldest)) = (there, oldest) {
+                let reaches_back = oldest.events.first().is_some_and(|e| e.id < self.position);
+                return there.events.is_empty() && reaches_back;
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 

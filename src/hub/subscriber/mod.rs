@@ -177,6 +177,11 @@ impl SubscriberActor {
                 self.find_gap(page, cursor, ctx);
                 return;
             }
+        } else if self.doubtful {
+            // There was something behind the cursor, and nothing is kept.
+            let reason = super::run::GapReason::Trimmed;
+            let gap = Gap { reason, requested: cursor, oldest: None, missed: None };
+            self.outbox.push_control(Control::Gap(gap));
         }
         self.doubtful = false;
         self.deliver_page(&page, ctx);
@@ -321,7 +326,10 @@ impl Handler<FromRun> for SubscriberActor {
                 }
             }
             FromRun::Reset => {
-                self.reset_from.get_or_insert(self.seam.cursor());
+                // Whoever has nothing yet misses nothing.
+                if self.seam.cursor() > EventId::START {
+                    self.reset_from.get_or_insert(self.seam.cursor());
+                }
                 self.outbox.restart(EventId::START, false);
                 self.known_first = None;
                 if self.seam.reset() {

@@ -62,7 +62,8 @@ pub(super) async fn publish(
         match next {
             Err(_) => {
                 let detail = format!("the body stopped coming for {:?}", config.stream_timeout);
-                return Err(lines.ended(Problem::new(Code::InvalidJson, detail), lines.lines + 1));
+                let problem = Problem::new(Code::InvalidJson, detail).within_a_body();
+                return Err(lines.ended(problem, lines.lines + 1));
             }
             Ok(Some(Err(_))) => {
                 let problem = Problem::new(Code::InvalidJson, "the body was cut off");

@@ -84,6 +84,10 @@ pub(in crate::web) async fn publish(
             PublishError::KeyReused { index } => indexes.get(*index).copied(),
             _ => indexes.first().copied(),
         };
+        let error = match (error, index) {
+            (PublishError::KeyReused { .. }, Some(index)) => PublishError::KeyReused { index },
+            (error, _) => error,
+        };
         // The runs are independent: those that could be written are.
         return Err(Problem::from(error).at(index).with("stored", stored));
     }

@@ -1,6 +1,7 @@
 //! From a body to events that can be published, checked whole.
 
 use crate::config::PublishConfig;
+use crate::event::object::Object;
 use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{Event, EventKey, InvalidEvent, NewEvent, RunId, Timestamp};
 use crate::hub::Hub;
@@ -60,7 +61,7 @@ pub(super) fn of_many(
     let (text, now) = (text(body)?, Timestamp::now());
     let bounds = Bounds::of(&hub.config().publish);
     let one = |json: &str| {
-        let addressed: Addressed<'_> =
+        let Object(addressed): Object<Addressed<'_>> =
             serde_json::from_str(json).map_err(|e| match e.classify() {
                 serde_json::error::Category::Data => InvalidEvent::Shape(e).into(),
                 _ => of_element(InvalidEvent::Syntax(e)),
