@@ -5,12 +5,15 @@
 //! the stream may take the socket, and the server finds a connection that has ended.
 
 use actix_web::rt::net::TcpStream;
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The server's end of a connection.
@@ -27,11 +30,21 @@ struct State {
     flushed: bool,
     /// The stream that waits for that.
     waiting: Option<Waker>,
+    /// When the client last said something that nothing was said to since.
+    unanswered: Option<Instant>,
+    /// Somebody else sees to how long it may be silent.
+    let_be: bool,
 }
 
 impl Connection {
     pub(super) fn new(socket: TcpStream) -> Self {
-        Self(Rc::new(RefCell::new(State { socket: Some(socket), flushed: true, waiting: None })))
+        Self(Rc::new(RefCell::new(State {
+            socket: Some(socket),
+            flushed: true,
+            waiting: None,
+            unanswered: None,
+            let_be: false,
+        })))
     }
 
     pub(super) fn handover(&self) -> Handover {
@@ -51,6 +64,30 @@ impl Handover {
     /// The server is about to write something.
     pub(super) fn begin(&self) {
         self.0.borrow_mut().flushed = false;
+    }
+
+    /// Whoever serves the connection sees to its silence.
+    pub(super) fn let_be(&self) {
+        self.0.borrow_mut().let_be = true;
+    }
+
+    /// Whether the server has the connection, and nobody else sees to its silence.
+    pub(super) fn is_watched(&self) -> bool {
+        let state = self.0.borrow();
+        Rc::strong_count(&self.0) > 1 && state.socket.is_some() && !state.let_be
+    }
+
+    /// How long nothing has come since something came that was not answered.
+    pub(super) fn silence(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.0.borrow().unanswered?))
+    }
+
+    /// Ends the connection both ways, of which the server hears.
+    pub(super) fn cut(&self) {
+        if let Some(socket) = &self.0.borrow().socket {
+            // It may have ended by itself.
+            drop(SockRef::from(socket).shutdown(Shutdown::Both));
+        }
     }
 
     /// Whether a stream has the socket.
@@ -83,7 +120,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.with(Poll::Ready(Ok(())), |socket| socket.poll_read(cx, buffer))
+        let before = buffer.filled().len();
+        let read = self.with(Poll::Ready(Ok(())), |socket| socket.poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            self.0.borrow_mut().unanswered = Some(Instant::now());
+        }
+        read
     }
 }
 
@@ -94,7 +136,10 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         // What the server says behind the end of a stream that was taken over is for nobody.
-        self.0.borrow_mut().flushed = false;
+        {
+            let mut state = self.0.borrow_mut();
+            (state.flushed, state.unanswered) = (false, None);
+        }
         self.with(Poll::Ready(Ok(bytes.len())), |socket| socket.poll_write(cx, bytes))
     }
 

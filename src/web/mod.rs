@@ -18,6 +18,7 @@ mod request_id;
 mod runs;
 mod schemas;
 mod server;
+mod silence;
 mod stream;
 mod taken_over;
 mod turns;

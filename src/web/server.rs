@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Handover};
 use super::problem::EndsConnection;
+use super::silence;
 use super::{App, not_found, request_id, routes};
 use crate::config::Config;
 use crate::telemetry::metrics;
@@ -70,7 +71,11 @@ impl Server {
         let data = Data::new(app);
         let origins = config.server.cors_origins.0.clone();
         // A reader that takes nothing is told so first; then the kernel gives its connection up.
-        let silence = config.subscribe.stall_timeout.saturating_add(Duration::from_secs(30));
+        let stall = config.subscribe.stall_timeout.saturating_add(Duration::from_secs(30));
+        let publish = &config.publish;
+        let body = publish.body_timeout.max(publish.stream_timeout).max(HEAD_TIMEOUT);
+        // Whatever has a limit of its own is over by then.
+        let longest_silence = body.saturating_mul(2).saturating_add(publish.timeout);
         let (address, builder) = (listener.local_addr()?, ActixServer::build());
         let stopping = builder.graceful_shutdown_signal();
         let service = move || {
@@ -120,9 +125,11 @@ impl Server {
                 })
                 .h1(map_config(app, |()| AppConfig::default()));
             fn_service(move |socket: TcpStream| async move {
-                set_limits(&SockRef::from(&socket), silence);
+                set_limits(&SockRef::from(&socket), stall);
                 let peer = socket.peer_addr().ok();
-                Ok((Connection::new(socket), peer))
+                let connection = Connection::new(socket);
+                silence::watch(connection.handover(), longest_silence);
+                Ok((connection, peer))
             })
             .and_then(http)
         };

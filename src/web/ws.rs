@@ -3,6 +3,7 @@
 //! after all, gets the message under way whole, and is told why.
 
 use super::App;
+use super::connection::Handover;
 use super::extract::{last_event_id, run_id};
 use super::problem::{Code, Problem};
 use super::query::Query;
@@ -64,6 +65,10 @@ pub(super) async fn follow(
     let response = response.message_body(body.boxed()).map_err(|e| {
         Problem::new(Code::InvalidQuery, format!("the WebSocket cannot be answered: {e}"))
     })?;
+    // It is pinged, and cut if it does not answer.
+    if let Some(connection) = request.conn_data::<Handover>() {
+        connection.let_be();
+    }
     let subscribe = &app.hub.config().subscribe;
     let conversation = Conversation {
         out,

@@ -1,6 +1,7 @@
 //! What operators see: health, metrics, the description of the interface, request ids, stopping.
 
 use crate::common::wait::PATIENCE;
+use crate::common::ws::WebSocket;
 use crate::common::{Frame, Request, Setup, on_both_stores, until};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -121,6 +122,34 @@ fn a_client_that_vanishes_in_its_head_or_body_is_let_go() {
         assert!(answer.contains("the body stopped coming"), "{answer}");
     }
     until("the hub still serves", || (hub.get("/health/live").status == 200).then_some(()));
+}
+
+#[test]
+fn a_client_that_stops_within_a_later_head_is_let_go() {
+    let settings = ["BODY_TIMEOUT", "STREAM_TIMEOUT", "TIMEOUT"];
+    let setup = settings
+        .into_iter()
+        .fold(Setup::embedded(), |setup, key| setup.set(&format!("PUBLISH__{key}"), "1s"));
+    let hub = setup.hub();
+    let open = || {
+        let mut connection = TcpStream::connect(("127.0.0.1", hub.port)).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(connection, "GET /health/live HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+        assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+        connection
+    };
+    let (mut quiet, mut slow) = (open(), open());
+    let mut stream = hub.follow("/runs/r/events/stream");
+    let mut socket = WebSocket::open(hub.port, "/runs/r/events/ws");
+    socket.send(1, b"hello");
+    write!(slow, "GET /hea").unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(slow.read_to_end(&mut rest).unwrap(), 0, "it ends without an answer");
+    // Who has not begun anything may wait for longer, and so may who follows.
+    write!(quiet, "GET /health/live HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+    assert!(quiet.read(&mut [0; 4096]).unwrap() > 0);
+    hub.publish_numbers("r", 1, 1);
+    assert_eq!((stream.sequences(1), socket.sequences(1)), (vec![1], vec![1]));
 }
 
 #[test]
