@@ -7,6 +7,8 @@ use super::Failure;
 use super::telling::telling;
 use crate::telemetry::log::one_line;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 /// The most characters of a line on a terminal.
@@ -20,6 +22,16 @@ const YELLOW: &str = "33";
 const BLUE: &str = "34";
 const MAGENTA: &str = "35";
 const CYAN: &str = "36";
+
+/// An event's fields. One that cannot be taken apart, such as a number beyond all bounds in its data, is shown as it is
+/// written.
+fn fields(event: &str) -> Value {
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(event).unwrap_or_default();
+    let value = |raw: &RawValue| {
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| Value::String(raw.get().to_owned()))
+    };
+    fields.into_iter().map(|(name, raw)| (name, value(raw))).collect()
+}
 
 /// Writes events.
 pub(super) struct Printer {
@@ -46,7 +58,7 @@ impl Printer {
     }
 
     fn readable(&self, event: &str) -> String {
-        let event: Value = serde_json::from_str(event).unwrap_or_default();
+        let event = fields(event);
         let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let (category, action) = (text("/event/category"), text("/event/action"));
         let kind = format!("{category}.{action}");
@@ -148,6 +160,19 @@ mod tests {
         let shown = PIPED.readable(&foreign.to_string());
         assert_eq!(shown, "-     - -                a.b              null [3 deltas]");
         assert!(PIPED.readable("no JSON").starts_with("-     - -"));
+    }
+
+    #[test]
+    fn data_that_cannot_be_taken_apart_is_shown_as_it_is() {
+        let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        for data in [deep.as_str(), "1e400"] {
+            let event = format!(
+                r#"{{"timestamp":"2025-01-01T12:00:00.001Z","sequence":7,"event":{{"category":"a","action":"b"}},"data":{data}}}"#
+            );
+            let line = Printer { json: false, colour: false, width: None }.readable(&event);
+            assert!(line.starts_with("12:00:00.001     7 -"), "{line}");
+            assert!(line.contains("a.b") && line.contains(data), "{line}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use actix_server::{Server as ActixServer, ServerHandle};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Service as _};
 use actix_web::error::ErrorBadRequest;
-use actix_web::http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::Method;
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Condition;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
@@ -86,6 +87,7 @@ impl Server {
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap_fn(|request, service| {
                     let id = request_id::of(&request);
+                    let is_post = request.method() == Method::POST;
                     // What is sent behind the request for a stream could not be answered.
                     let unheard = request.conn_data::<Handover>().is_some_and(Handover::is_taken);
                     let answered = (!unheard).then(|| service.call(request));
@@ -103,6 +105,10 @@ impl Server {
                         let headers = response.headers_mut();
                         headers.insert(request_id::NAME.clone(), id);
                         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                        // What a run holds is nobody else's; answers to a POST are kept nowhere.
+                        if !is_post && !headers.contains_key(CACHE_CONTROL) {
+                            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                        }
                         Ok(response)
                     }
                 })

@@ -125,6 +125,17 @@ fn a_client_that_vanishes_in_its_head_or_body_is_let_go() {
 }
 
 #[test]
+fn what_a_run_holds_is_kept_by_no_cache() {
+    let setup = Setup::embedded();
+    let hub = setup.hub();
+    hub.publish_numbers("r", 1, 1);
+    for path in ["/runs", "/runs/r", "/runs/r/events", "/runs/r/messages", "/runs/none", "/metrics"]
+    {
+        assert_eq!(hub.get(path).header("cache-control"), Some("no-store"), "{path}");
+    }
+}
+
+#[test]
 fn a_client_that_stops_within_a_later_head_is_let_go() {
     let settings = ["BODY_TIMEOUT", "STREAM_TIMEOUT", "TIMEOUT"];
     let setup = settings
