@@ -198,15 +198,12 @@ impl Hub {
         let (settled, outcome) = tokio::sync::oneshot::channel();
         self.core.spool.settle(move |outcome| settled.send(outcome).unwrap_or_default());
         let outcome = tokio::time::timeout(self.core.config.publish.timeout, outcome).await;
-        match outcome {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(StoreError::Refused { reason: error.to_string() }),
-            Ok(Err(_)) | Err(_) => {
-                let reason =
-                    "the spool's disk does not answer; delete the run again later".to_owned();
-                Err(StoreError::Refused { reason })
-            }
-        }
+        let reason = match outcome {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(error))) => error.to_string(),
+            _ => "the spool's disk does not answer; delete the run again later".to_owned(),
+        };
+        Err(StoreError::Refused { reason })
     }
 
     /// The number of open streams of a run, on this hub.

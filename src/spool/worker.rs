@@ -304,37 +304,37 @@ impl Worker {
                 // It is moved out of the segment that is written to, too, if that is all there is.
                 self.current = None;
             }
-            if let Err(e) = self.move_on(&entries) {
+            if let Err(e) = self.move_on(oldest, &entries) {
                 log::error!("could not move what is left of segment {oldest} of the spool: {e}");
-                self.unmovable = Some(oldest);
             }
         }
     }
 
-    /// Copies records to the current segment, so that the one they are in can go.
-    fn move_on(&mut self, entries: &[(RunId, Entry)]) -> io::Result<()> {
+    /// Copies the records of a segment to the current one, so that it can go. What cannot be read stays, and the
+    /// segment with it.
+    fn move_on(&mut self, from: u32, entries: &[(RunId, Entry)]) -> io::Result<()> {
         let (mut bytes, mut moved) = (Vec::new(), Vec::new());
-        let mut unread = None;
         for (run, entry) in entries {
-            let offset = as_u32(bytes.len());
             match self.shared.read_entry(entry) {
-                Ok(record) => bytes.extend_from_slice(&record),
-                // It stays, and its segment; the others can be had elsewhere.
+                Ok(record) => {
+                    moved.push((run, Entry { offset: as_u32(bytes.len()), ..*entry }));
+                    bytes.extend_from_slice(&record);
+                }
                 Err(e) => {
-                    unread = Some(e);
-                    continue;
+                    log::error!("segment {from} of the spool stays, for not all can be read: {e}");
+                    self.unmovable = Some(from);
                 }
             }
-            moved.push((run, Entry { offset, ..*entry }));
         }
-        if !moved.is_empty() {
-            let (segment, start) = self.append(&bytes, true)?;
-            let mut index = self.shared.index.lock();
-            for (run, entry) in moved {
-                index.moved(run, Entry { segment, offset: as_u32(start) + entry.offset, ..entry });
-            }
+        if moved.is_empty() {
+            return Ok(());
         }
-        unread.map_or(Ok(()), Err)
+        let (segment, start) = self.append(&bytes, true)?;
+        let mut index = self.shared.index.lock();
+        for (run, entry) in moved {
+            index.moved(run, Entry { segment, offset: as_u32(start) + entry.offset, ..entry });
+        }
+        Ok(())
     }
 }
 

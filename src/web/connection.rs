@@ -135,11 +135,11 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // What the server says behind the end of a stream that was taken over is for nobody.
         {
             let mut state = self.0.borrow_mut();
             (state.flushed, state.unanswered) = (false, None);
         }
+        // What the server says behind the end of a stream that was taken over is for nobody.
         self.with(Poll::Ready(Ok(bytes.len())), |socket| socket.poll_write(cx, bytes))
     }
 

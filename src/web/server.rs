@@ -96,9 +96,8 @@ impl Server {
                             answered.ok_or_else(|| ErrorBadRequest("behind a stream"))?;
                         let mut response = answered.await?;
                         metrics::responded(response.status().as_u16());
-                        let ends = response.response().extensions().contains::<EndsConnection>();
-                        if let Some(connection) =
-                            response.request().conn_data::<Handover>().filter(|_| ends)
+                        if response.response().extensions().contains::<EndsConnection>()
+                            && let Some(connection) = response.request().conn_data::<Handover>()
                         {
                             connection.end();
                         }

@@ -175,7 +175,12 @@ impl Conversation {
                 self.send(bytes).await.unwrap_or(End::Closed(reason))
             }
         };
-        let is_slow = matches!(end, End::Slow);
+        let mut bytes = std::mem::take(&mut self.untaken);
+        if matches!(end, End::Slow) {
+            write(&mut self.codec, control(&Control::Close(CloseReason::SlowClient)), &mut bytes);
+        } else {
+            self.stall = GOODBYE;
+        }
         let (code, description) = match end {
             End::Slow => (CloseCode::Again, Some(CloseReason::SlowClient.as_str().to_owned())),
             End::Gone => (CloseCode::Normal, None),
@@ -190,12 +195,6 @@ impl Conversation {
             }
             End::Refused(code, why) => (code, Some(why.to_owned())),
         };
-        let mut bytes = std::mem::take(&mut self.untaken);
-        if is_slow {
-            write(&mut self.codec, control(&Control::Close(CloseReason::SlowClient)), &mut bytes);
-        } else {
-            self.stall = GOODBYE;
-        }
         let close = Message::Close(Some(ws::CloseReason { code, description }));
         write(&mut self.codec, close, &mut bytes);
         if self.send(bytes).await.is_some() {
@@ -242,7 +241,7 @@ impl Conversation {
                     (unanswered > 2).then_some(End::Silent)
                 }
             };
-            if let Some(end @ (End::Gone | End::Silent | End::Slow | End::Refused(..))) = end {
+            if let Some(end @ (End::Gone | End::Silent | End::Refused(..))) = end {
                 return end;
             }
             if let Some(stuck) = self.send_while(bytes, || subscription.is_taking()).await {

@@ -2,7 +2,7 @@
 //! and nothing that the replica had is lost, doubled or reordered.
 
 use super::{event, holds_all, numbers, spools_in_time};
-use crate::common::{Hub, RedisServer, Sentinels, Setup, until};
+use crate::common::{Hub, RedisServer, Sentinels, Setup, Stream, until};
 use serde_json::json;
 
 /// A primary and a replica that follows it.
@@ -24,12 +24,38 @@ fn setup(url: &str) -> Setup {
     Setup::embedded().environment("REDIS_URL", url).set("PUBLISH__TIMEOUT", "1s")
 }
 
-/// Waits until the replica has all that the primary has.
-fn replicated(primary: &RedisServer, replica: &RedisServer) {
-    until("the replica has everything", || {
-        let length = |server: &RedisServer| server.command::<u64>(&["XLEN", "run:r:events"]);
-        (length(primary) == length(replica)).then_some(())
-    });
+/// A hub that finds its Redis by sentinels, and a reader of run `r`, which has three events.
+struct Stage {
+    hub: Hub,
+    stream: Stream,
+    _setup: Setup,
+    sentinels: Sentinels,
+    primary: RedisServer,
+    replica: RedisServer,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let (primary, replica) = pair();
+        let sentinels = Sentinels::over(&primary, 3);
+        let setup = setup(&sentinels.url_after(&[]));
+        let hub = setup.hub();
+        let stream = hub.follow("/runs/r/events/stream");
+        hub.publish_numbers("r", 1, 3);
+        until("the replica has everything", || (length(&replica) == 3).then_some(()));
+        Self { hub, stream, _setup: setup, sentinels, primary, replica }
+    }
+
+    /// The run holds all events up to this number, and its reader gets them.
+    fn holds_and_tells_all(&mut self, last: u64) {
+        holds_all(&self.hub, last);
+        (1..=last).for_each(|sequence| assert_eq!(self.stream.sequences(1), [sequence]));
+    }
+}
+
+/// How many events a server has of run `r`.
+fn length(server: &RedisServer) -> u64 {
+    server.command(&["XLEN", "run:r:events"])
 }
 
 /// Publishes event after event until they are stored again, and says the last one's number.
@@ -45,54 +71,35 @@ fn publishes_until_stored(hub: &Hub, first: u64) -> u64 {
 
 #[test]
 fn sentinels_replace_a_primary_that_is_killed() {
-    let (mut primary, replica) = pair();
-    let sentinels = Sentinels::over(&primary, 3);
-    let setup = setup(&sentinels.url_after(&[]));
-    let hub = setup.hub();
-    let mut stream = hub.follow("/runs/r/events/stream");
-    hub.publish_numbers("r", 1, 3);
-    replicated(&primary, &replica);
-    primary.kill();
-    spools_in_time(&hub, 4);
-    let last = publishes_until_stored(&hub, 5);
-    assert_eq!(sentinels.primary(), Some(replica.port));
-    holds_all(&hub, last);
-    (1..=last).for_each(|sequence| assert_eq!(stream.sequences(1), [sequence]));
-    assert_eq!(replica.command::<u64>(&["XLEN", "run:r:events"]), last);
+    let mut stage = Stage::new();
+    stage.primary.kill();
+    spools_in_time(&stage.hub, 4);
+    let last = publishes_until_stored(&stage.hub, 5);
+    assert_eq!(stage.sentinels.primary(), Some(stage.replica.port));
+    stage.holds_and_tells_all(last);
+    assert_eq!(length(&stage.replica), last);
 }
 
 #[test]
 fn a_primary_that_was_frozen_and_replaced_is_not_written_to_when_it_wakes() {
-    let (primary, replica) = pair();
-    let sentinels = Sentinels::over(&primary, 3);
-    let setup = setup(&sentinels.url_after(&[]));
-    let hub = setup.hub();
-    let mut stream = hub.follow("/runs/r/events/stream");
-    hub.publish_numbers("r", 1, 3);
-    replicated(&primary, &replica);
-    primary.freeze();
-    spools_in_time(&hub, 4);
-    let last = publishes_until_stored(&hub, 5);
-    primary.thaw();
-    let last = publishes_until_stored(&hub, last + 1);
-    holds_all(&hub, last);
-    (1..=last).for_each(|sequence| assert_eq!(stream.sequences(1), [sequence]));
+    let mut stage = Stage::new();
+    stage.primary.freeze();
+    spools_in_time(&stage.hub, 4);
+    let last = publishes_until_stored(&stage.hub, 5);
+    stage.primary.thaw();
+    let last = publishes_until_stored(&stage.hub, last + 1);
+    stage.holds_and_tells_all(last);
     until("the old primary follows the new one, and has the same", || {
-        let role = primary.try_command(&["ROLE"]).ok()?;
+        let role = stage.primary.try_command(&["ROLE"]).ok()?;
         let is_replica = format!("{role:?}").contains("slave");
-        (is_replica && primary.command::<u64>(&["XLEN", "run:r:events"]) == last).then_some(())
+        (is_replica && length(&stage.primary) == last).then_some(())
     });
 }
 
 #[test]
 fn readers_are_told_when_the_new_primary_lacks_the_newest_events() {
-    let (mut primary, replica) = pair();
-    let sentinels = Sentinels::over(&primary, 3);
-    let setup = setup(&sentinels.url_after(&[]));
-    let hub = setup.hub();
-    let mut stream = hub.follow("/runs/r/events/stream");
-    hub.publish_numbers("r", 1, 3);
-    replicated(&primary, &replica);
+    let Stage { hub, mut stream, _setup, sentinels: _sentinels, mut primary, replica } =
+        Stage::new();
     // Whoever is connected stays; the replica, once cut off, is not let in again.
     let mut connected = primary.connection();
     for words in ["CONFIG SET requirepass nobody-knows", "CLIENT KILL TYPE REPLICA"] {
@@ -104,7 +111,7 @@ fn readers_are_told_when_the_new_primary_lacks_the_newest_events() {
     }
     hub.publish_numbers("r", 4, 2);
     assert_eq!(stream.sequences(5), [1, 2, 3, 4, 5]);
-    assert_eq!(replica.command::<u64>(&["XLEN", "run:r:events"]), 3);
+    assert_eq!(length(&replica), 3);
     primary.kill();
     let (name, gap) = stream.control();
     assert_eq!((name.as_str(), &gap["reason"]), ("gap", &json!("reset")), "{gap}");
@@ -122,11 +129,12 @@ fn a_sentinel_that_names_a_server_that_is_gone_is_not_the_last_word() {
     gone.kill();
     let primary = RedisServer::start();
     let sentinels = Sentinels::over(&primary, 1);
-    let hub = setup(&sentinels.url_after(&[&cut_off])).hub();
+    let setup = setup(&sentinels.url_after(&[&cut_off]));
+    let hub = setup.hub();
     assert_eq!(cut_off.primary(), Some(gone.port));
     hub.publish_numbers("r", 1, 3);
     holds_all(&hub, 3);
-    assert_eq!(primary.command::<u64>(&["XLEN", "run:r:events"]), 3);
+    assert_eq!(length(&primary), 3);
 }
 
 #[test]
@@ -135,11 +143,12 @@ fn what_sentinels_answered_is_told_without_their_password() {
     let sentinels = Sentinels::over(&primary, 1);
     primary.kill();
     let url = sentinels.url_after(&[]);
-    let hub = setup(&url).hub_unready();
+    let (setup, other) = (setup(&url), setup(&url.replace("/main?", "/other?")));
+    let hub = setup.hub_unready();
     until("the hub says what is wrong", || {
         hub.log().contains(&format!("127.0.0.1:{}: ", primary.port)).then_some(())
     });
-    let unknown = setup(&url.replace("/main?", "/other?")).hub_unready();
+    let unknown = other.hub_unready();
     until("the hub says which name is unknown", || {
         unknown.log().contains("it knows no master with the name \"other\"").then_some(())
     });

@@ -1,10 +1,10 @@
 //! What readers hear when data is removed under them.
 
 use super::{event, numbers};
-use crate::common::{RedisServer, Setup, Stream};
-use serde_json::{Value, json};
+use crate::common::{Hub, RedisServer, Setup, Stream};
+use serde_json::Value;
 
-fn reading(setup: &Setup) -> (crate::common::Hub, Stream, Value) {
+fn reading(setup: &Setup) -> (Hub, Stream, Value) {
     let hub = setup.hub();
     let told = hub.publish_numbers("r", 1, 20);
     let mut stream = hub.follow("/runs/r/events/stream");
@@ -98,17 +98,26 @@ fn a_store_that_was_rolled_back_and_went_on() {
     assert_eq!(numbers(&hub, "r"), (1..=21).chain([31, 32]).collect::<Vec<_>>());
 }
 
+/// A reader that had five events comes back after the run was trimmed to so many, and is told of the gap.
+fn comes_back_trimmed(setup: &Setup, kept: &str) -> (Hub, Stream, Value, Value) {
+    let (hub, stream, told) = reading(setup);
+    drop(stream);
+    let cursor = told["events"][4]["id"].as_str().unwrap();
+    let _: u64 = setup.redis_server().command(&["XTRIM", "run:r:events", "MAXLEN", kept]);
+    let mut stream = hub.follow_from("/runs/r/events/stream", cursor);
+    let (name, gap) = stream.control();
+    assert_eq!(
+        (name.as_str(), gap["reason"].as_str(), gap["requested"].as_str()),
+        ("gap", Some("trimmed"), Some(cursor))
+    );
+    (hub, stream, told, gap)
+}
+
 #[test]
 fn a_stream_that_is_trimmed_to_nothing_while_nobody_reads() {
     let setup = Setup::redis();
-    let (hub, stream, told) = reading(&setup);
-    drop(stream);
-    let cursor = told["events"][4]["id"].as_str().unwrap();
-    let _: u64 = setup.redis_server().command(&["XTRIM", "run:r:events", "MAXLEN", "0"]);
-    let mut stream = hub.follow_from("/runs/r/events/stream", cursor);
-    let (name, gap) = stream.control();
-    assert_eq!((name.as_str(), &gap["reason"]), ("gap", &json!("trimmed")));
-    assert_eq!((&gap["requested"], &gap["oldest"]), (&json!(cursor), &Value::Null));
+    let (hub, mut stream, _, gap) = comes_back_trimmed(&setup, "0");
+    assert_eq!(gap["oldest"], Value::Null);
     hub.publish_numbers("r", 21, 1);
     assert_eq!(stream.sequences(1), [21]);
 }
@@ -116,16 +125,7 @@ fn a_stream_that_is_trimmed_to_nothing_while_nobody_reads() {
 #[test]
 fn a_stream_that_is_trimmed_under_a_reader_that_lags() {
     let setup = Setup::redis();
-    let (hub, stream, told) = reading(&setup);
-    drop(stream);
-    let cursor = told["events"][4]["id"].as_str().unwrap();
-    let _: u64 = setup.redis_server().command(&["XTRIM", "run:r:events", "MAXLEN", "5"]);
-    let mut stream = hub.follow_from("/runs/r/events/stream", cursor);
-    let (name, gap) = stream.control();
-    assert_eq!(
-        (name.as_str(), gap["reason"].as_str(), gap["requested"].as_str()),
-        ("gap", Some("trimmed"), Some(cursor))
-    );
+    let (_hub, mut stream, told, gap) = comes_back_trimmed(&setup, "5");
     assert_eq!(gap["oldest"], told["events"][15]["id"]);
     assert_eq!(stream.sequences(5), [16, 17, 18, 19, 20]);
 }

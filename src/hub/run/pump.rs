@@ -5,7 +5,7 @@ use super::{Moved, RunActor};
 use crate::event::{EncodedBatch, EventId, ReadRules, RunId, Sequence, StoredEvent};
 use crate::hub::registry::Roster;
 use crate::hub::{Core, first};
-use crate::store::{LogStore, RangeRequest, TailItem};
+use crate::store::{LogStore, RangeRequest, StoreError, TailItem};
 use actix::Addr;
 use futures::StreamExt;
 use std::sync::Arc;
@@ -21,6 +21,15 @@ pub(super) struct Pump {
     run: RunId,
     position: EventId,
     sequence: Option<Sequence>,
+}
+
+/// What is missing before events that do not go on from where the last ones ended.
+enum Hole {
+    /// The oldest event kept lies behind our position.
+    Gap(Gap),
+    /// The store lost what was read last, and has gone on since from an earlier place: numbers come again, and the event
+    /// at our position is gone though it was not trimmed.
+    RolledBack,
 }
 
 impl Pump {
@@ -56,11 +65,14 @@ impl Pump {
             let readers = self.roster.lock().subscribers.len();
             first::let_publishers_hear(readers).await;
             let moved = match item {
-                TailItem::Events(events) if self.was_rolled_back(&events).await => {
-                    tail = self.store.tail(&self.run, EventId::START);
-                    self.reset()
-                }
-                TailItem::Events(events) => self.batch(events).await,
+                TailItem::Events(events) => match self.hole_before(&events).await {
+                    Some(Hole::RolledBack) => {
+                        tail = self.store.tail(&self.run, EventId::START);
+                        self.reset()
+                    }
+                    Some(Hole::Gap(gap)) => self.batch(events, Some(gap)),
+                    None => self.batch(events, None),
+                },
                 TailItem::Reset => self.reset(),
             };
             // Waiting for the actor is what keeps the tail from running ahead of it.
@@ -86,29 +98,7 @@ impl Pump {
         Moved::Reset
     }
 
-    /// Whether the store lost what was read last, and has gone on since from an earlier place: numbers come again,
-    /// and the event at the position is gone though it was not trimmed.
-    async fn was_rolled_back(&self, events: &[StoredEvent]) -> bool {
-        let first = events.first().and_then(|first| first.sequence);
-        if self.sequence.zip(first).is_none_or(|(at, next)| next > at) {
-            return false;
-        }
-        loop {
-            let there = self.store.range(&self.run, RangeRequest::only(self.position)).await;
-            let oldest = self.store.range(&self.run, RangeRequest::oldest()).await;
-            if let (Ok(there), Ok(oldest)) = (there, oldest) {
-                let reaches_back = oldest.events.first().is_some_and(|e| e.id < self.position);
-                return there.events.is_empty() && reaches_back;
-            }
-            tokio::time::sleep(RETRY_AFTER).await;
-        }
-    }
-
-    async fn batch(&mut self, events: Vec<StoredEvent>) -> Moved {
-        let gap = match events.first() {
-            Some(first) if self.is_suspicious(first) => self.find_gap(first).await,
-            _ => None,
-        };
+    fn batch(&mut self, events: Vec<StoredEvent>, gap: Option<Gap>) -> Moved {
         let last = events.last().and_then(|e| e.sequence);
         let batch = EncodedBatch::encode(self.position, events, &self.rules);
         if batch.changes_status() {
@@ -127,20 +117,31 @@ impl Pump {
         }
     }
 
-    /// The hole before this event, if the oldest event kept lies behind our position.
-    async fn find_gap(&self, first: &StoredEvent) -> Option<Gap> {
+    /// What is missing before these events, if anything is.
+    async fn hole_before(&self, events: &[StoredEvent]) -> Option<Hole> {
+        let first = events.first().filter(|first| self.is_suspicious(first))?;
         loop {
-            match self.store.range(&self.run, RangeRequest::oldest()).await {
-                Ok(page) => {
-                    let oldest = page.events.first()?;
-                    let lost = oldest.id > self.position && self.position != EventId::START;
-                    return lost.then(|| {
-                        Gap::between(self.position, self.sequence, oldest.id, first.sequence)
-                    });
-                }
+            match self.look_for_hole(first).await {
+                Ok(hole) => return hole,
                 Err(_) => tokio::time::sleep(RETRY_AFTER).await,
             }
         }
+    }
+
+    async fn look_for_hole(&self, first: &StoredEvent) -> Result<Option<Hole>, StoreError> {
+        let page = self.store.range(&self.run, RangeRequest::oldest()).await?;
+        let Some(oldest) = page.events.first().filter(|_| self.position != EventId::START) else {
+            return Ok(None);
+        };
+        if oldest.id > self.position {
+            let gap = Gap::between(self.position, self.sequence, oldest.id, first.sequence);
+            return Ok(Some(Hole::Gap(gap)));
+        }
+        if first.sequence > self.sequence {
+            return Ok(None);
+        }
+        let there = self.store.range(&self.run, RangeRequest::only(self.position)).await?;
+        Ok(there.events.is_empty().then_some(Hole::RolledBack))
     }
 
     /// Lets the store count in what a foreign program may have written: the end of the run, say.

@@ -25,12 +25,11 @@ pub(super) async fn drain(
     runs: Vec<RunId>,
 ) -> Option<Trouble> {
     let (mut taken, mut failure) = (Vec::new(), None);
-    let reading = runs.clone();
-    let Ok(read) = tokio::task::spawn_blocking(move || read(&spool, reading)).await else {
+    let Ok((read, left)) = tokio::task::spawn_blocking(move || read(&spool, runs)).await else {
         log::error!("reading the spool panicked");
         return Some(Trouble::Spool);
     };
-    queue.put_off(runs.get(read.len()..).unwrap_or_default());
+    queue.put_off(&left);
     for (run, oldest) in read {
         let oldest = match oldest {
             Ok(oldest) => oldest,
@@ -73,12 +72,13 @@ pub(super) async fn drain(
 /// What the spool has of a run, or why it cannot be read.
 type Oldest = io::Result<Vec<(u64, SpooledPublish)>>;
 
-/// Reads the oldest of each run, of the first ones at least. Waits for the disk.
-fn read(spool: &Spool, runs: Vec<RunId>) -> Vec<(RunId, Oldest)> {
+/// Reads the oldest of each run, of the first ones at least, and says which runs are left. Waits for the disk.
+fn read(spool: &Spool, runs: Vec<RunId>) -> (Vec<(RunId, Oldest)>, Vec<RunId>) {
     // Fair shares, but never more than one batch together: of large publishes fewer runs take part.
     let (mut events, mut bytes) = (BATCH_EVENTS, BATCH_BYTES);
     let (mut read, count) = (Vec::new(), runs.len().max(1));
-    for run in runs {
+    let mut runs = runs.into_iter();
+    for run in runs.by_ref() {
         let share = (events.min(BATCH_EVENTS / count), bytes.min(BATCH_BYTES / count));
         let oldest = spool.oldest(&run, share.0, share.1);
         for (_, publish) in oldest.iter().flatten() {
@@ -91,7 +91,7 @@ fn read(spool: &Spool, runs: Vec<RunId>) -> Vec<(RunId, Oldest)> {
             break;
         }
     }
-    read
+    (read, runs.collect())
 }
 
 /// The publishes that one writer numbered go together.

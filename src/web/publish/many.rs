@@ -80,13 +80,12 @@ pub(in crate::web) async fn publish(
         }
     }
     if let Some((indexes, error)) = failure {
-        let index = match &error {
-            PublishError::KeyReused { index } => indexes.get(*index).copied(),
-            _ => indexes.first().copied(),
-        };
-        let error = match (error, index) {
-            (PublishError::KeyReused { .. }, Some(index)) => PublishError::KeyReused { index },
-            (error, _) => error,
+        let (index, error) = match error {
+            PublishError::KeyReused { index } => {
+                let index = indexes.get(index).copied().unwrap_or(index);
+                (Some(index), PublishError::KeyReused { index })
+            }
+            error => (indexes.first().copied(), error),
         };
         // The runs are independent: those that could be written are.
         return Err(Problem::from(error).at(index).with("stored", stored));
