@@ -2,7 +2,7 @@
 //! expiry. Pure: the stores keep the events and say what time it is.
 
 use super::key_window::{Found, KeyWindow};
-use super::{Placed, Publish, PublishOutcome, RunInfo, RunState, StoreRules, as_ms};
+use super::{Placed, Publish, PublishOutcome, RunAppend, RunInfo, RunState, StoreRules, as_ms};
 use crate::event::{EventId, Lifecycle, NewEvent, RunStatus, Sequence};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -134,11 +134,11 @@ impl Ledger {
     ) -> bool {
         let find = |new: &NewEvent| keys.find(self.number, new.key.as_str(), now_ms);
         let is_new = |new: &NewEvent| !new.key_is_given || find(new).is_none();
-        publishes.iter().filter(|publish| !self.has_applied(writer, publish.number)).any(
-            |publish| {
-                self.reused(publish, now_ms, keys).is_none() && publish.events.iter().any(is_new)
-            },
-        )
+        publishes
+            .iter()
+            .filter(|publish| !self.has_applied(writer, publish.number))
+            .take_while(|publish| self.reused(publish, now_ms, keys).is_none())
+            .any(|publish| publish.events.iter().any(is_new))
     }
 
     /// The index of the first event whose `event_id` stands for other content, if there is one.
@@ -168,24 +168,43 @@ impl Ledger {
         }
     }
 
-    /// Gives the events of one publish their places, or finds that one reuses an `event_id`, or that the
-    /// publish was applied before. `stored` is called for each event that is new.
+    /// Gives the events of a writer's publishes their places, up to one that reuses an `event_id`. `stored` is called
+    /// for each event that is new.
     pub(super) fn place<'e>(
         &mut self,
-        writer: u64,
-        publish: &'e Publish,
+        append: &'e RunAppend,
         now_ms: u64,
         rules: &StoreRules,
         keys: &mut KeyWindow,
         mut stored: impl FnMut(&'e NewEvent, Placed),
+    ) -> Vec<PublishOutcome> {
+        let mut held = false;
+        let place = |publish: &'e Publish| {
+            if self.has_applied(append.writer, publish.number) {
+                return PublishOutcome::Already;
+            }
+            if held {
+                return PublishOutcome::Held;
+            }
+            if let Some(index) = self.reused(publish, now_ms, keys) {
+                // Its number is not applied, so none behind it may be.
+                held = true;
+                return PublishOutcome::KeyReused { index };
+            }
+            self.applied(append.writer, publish.number);
+            self.place_one(publish, now_ms, rules, keys, &mut stored)
+        };
+        append.publishes.iter().map(place).collect()
+    }
+
+    fn place_one<'e>(
+        &mut self,
+        publish: &'e Publish,
+        now_ms: u64,
+        rules: &StoreRules,
+        keys: &mut KeyWindow,
+        stored: &mut impl FnMut(&'e NewEvent, Placed),
     ) -> PublishOutcome {
-        if self.has_applied(writer, publish.number) {
-            return PublishOutcome::Already;
-        }
-        self.applied(writer, publish.number);
-        if let Some(index) = self.reused(publish, now_ms, keys) {
-            return PublishOutcome::KeyReused { index };
-        }
         let placed = publish.events.iter().map(|new| {
             let known = new.key_is_given.then(|| keys.find(self.number, new.key.as_str(), now_ms));
             if let Some(Found { id, sequence, .. }) = known.flatten() {

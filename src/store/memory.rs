@@ -70,14 +70,11 @@ impl MemoryStore {
             run.ledger.revive(now, rules);
         }
         let previous = run.ledger.last_id();
-        let outcomes = append.publishes.iter().map(|publish| {
-            run.ledger.place(append.writer, publish, now, rules, keys, |new, placed| {
-                let event = new.event.clone();
-                let stored = StoredEvent { id: placed.id, sequence: Some(placed.sequence), event };
-                run.events.insert(placed.id, stored);
-            })
+        let outcomes = run.ledger.place(append, now, rules, keys, |new, placed| {
+            let event = new.event.clone();
+            let stored = StoredEvent { id: placed.id, sequence: Some(placed.sequence), event };
+            run.events.insert(placed.id, stored);
         });
-        let outcomes = outcomes.collect();
         while run.events.len() as u64 > rules.max_events {
             run.events.pop_first();
         }

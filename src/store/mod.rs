@@ -85,11 +85,14 @@ pub enum PublishOutcome {
     Already,
     /// The place of each event, in order.
     Stored(Vec<Placed>),
-    /// Nothing was stored: the event at this index has an `event_id` that stands for other content.
+    /// Nothing was stored: the event at this index has an `event_id` that stands for other content. The publish was
+    /// not applied: should nobody hear of this, it can come again under its number.
     KeyReused {
         /// Index within the publish.
         index: usize,
     },
+    /// Nothing was done, because one before it in the same append was refused, and numbers are applied in order.
+    Held,
 }
 
 /// The place of one event.

@@ -1,6 +1,6 @@
 //! The window in which a publisher's `event_id` stands for one event.
 
-use super::publishing::{Writer, keyed, numbered, run_id};
+use super::publishing::{Writer, keyed, numbered, run_id, send};
 use super::reading::{all, info, numbers, sequences, until};
 use super::{Bench, Store, rules};
 use runhub::event::{RunId, Sequence};
@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 
 on_every_store!(
     the_same_event_again_is_a_duplicate,
-    other_content_is_refused_and_the_rest_stored,
+    other_content_is_refused_and_what_is_behind_it_held,
+    a_refusal_that_nobody_heard_of_is_no_end,
     the_same_event_twice_in_one_publish_is_stored_once,
     other_content_within_one_publish_is_refused,
     publishers_at_once_store_one,
@@ -38,7 +39,7 @@ async fn the_same_event_again_is_a_duplicate(bench: Bench) {
     assert_eq!(info(&store, &run).await.length, before.length + 2);
 }
 
-async fn other_content_is_refused_and_the_rest_stored(bench: Bench) {
+async fn other_content_is_refused_and_what_is_behind_it_held(bench: Bench) {
     let (store, run) = (bench.open(rules()), run_id("r"));
     let mut writer = Writer::new(&store, &run);
     writer.publish_one(keyed(&run, "k", 1)).await;
@@ -47,15 +48,39 @@ async fn other_content_is_refused_and_the_rest_stored(bench: Bench) {
     reusing.push(keyed(&run, "k", 94));
     let publishes = vec![numbered(&run, 2..=2), reusing, numbered(&run, 3..=3)];
     let outcomes = writer.append(publishes).await;
-    let [PublishOutcome::Stored(a), reused, PublishOutcome::Stored(b)] = outcomes.as_slice() else {
+    let [PublishOutcome::Stored(a), reused, PublishOutcome::Held] = outcomes.as_slice() else {
         panic!("{outcomes:?}")
     };
     assert_eq!(*reused, PublishOutcome::KeyReused { index: 3 });
-    assert_eq!((a[0].sequence, b[0].sequence), (Sequence(2), Sequence(3)));
+    assert_eq!(a[0].sequence, Sequence(2));
+    assert_eq!(writer.publish_numbers(3..=3).await[0].sequence, Sequence(3));
     let events = all(&store, &run).await;
     assert_eq!((numbers(&events), sequences(&events)), (vec![1, 2, 3], vec![1, 2, 3]));
     // Nothing of the refused publish is remembered either.
     assert!(!writer.publish_one(keyed(&run, "fresh", 4)).await.duplicate);
+}
+
+async fn a_refusal_that_nobody_heard_of_is_no_end(bench: Bench) {
+    let (store, run) = (bench.open(rules()), run_id("r"));
+    let mut writer = Writer::new(&store, &run);
+    writer.publish_one(keyed(&run, "k", 1)).await;
+    let reusing = vec![keyed(&run, "k", 90), keyed(&run, "fresh", 2)];
+    let mut batch = writer.batch(vec![reusing, numbered(&run, 3..=3)]);
+    let refused = [PublishOutcome::KeyReused { index: 0 }, PublishOutcome::Held];
+    assert_eq!(send(&store, &batch).await, refused);
+    assert_eq!(send(&store, &batch).await, refused, "asked again, it says the same");
+    // Their publishers were told meanwhile that they are spooled.
+    batch.publishes.iter_mut().for_each(|publish| publish.answered = true);
+    let outcomes = send(&store, &batch).await;
+    let [PublishOutcome::Stored(a), PublishOutcome::Stored(b)] = outcomes.as_slice() else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!(
+        [&a[0], &a[1], &b[0]].map(|p| (p.sequence.0, p.duplicate)),
+        [(1, true), (2, false), (3, false)]
+    );
+    assert_eq!(send(&store, &batch).await, [PublishOutcome::Already, PublishOutcome::Already]);
+    assert_eq!(numbers(&all(&store, &run).await), [1, 2, 3]);
 }
 
 async fn the_same_event_twice_in_one_publish_is_stored_once(bench: Bench) {

@@ -46,6 +46,25 @@ fn a_reply_that_is_lost_does_not_double_the_write() {
 }
 
 #[test]
+fn a_refusal_whose_reply_is_lost_costs_the_reused_event_not_its_batch() {
+    let (setup, proxy) = behind_a_proxy();
+    let setup = setup.set("PUBLISH__TIMEOUT", "1s");
+    let hub = setup.hub();
+    let keyed = |key: &str, n: u64| json!({ "type": "a.b", "event_id": key, "data": { "n": n } });
+    hub.publish("r", &keyed("k", 1));
+    proxy.drop_replies(true);
+    // Redis refuses it, of which nobody hears, and the publisher is told that it will be stored.
+    hub.publish_spooled("r", &json!([keyed("k", 9), keyed("other", 2)]));
+    hub.until_mode("degraded");
+    proxy.drop_replies(false);
+    hub.until_mode("normal");
+    hub.publish("r", &keyed("last", 3));
+    let kept = hub.history("r");
+    let kept: Vec<_> = kept.iter().map(|e| (&e["event_id"], &e["data"]["n"])).collect();
+    assert_eq!(json!(kept), json!([["k", 1], ["other", 2], ["last", 3]]));
+}
+
+#[test]
 fn half_open_connections_are_noticed_and_replaced() {
     let (setup, proxy) = behind_a_proxy();
     let hub = setup.hub();

@@ -54,12 +54,14 @@ pub(super) enum Told {
 }
 
 impl Told {
-    fn of(outcome: PublishOutcome) -> Self {
+    /// None if the publish is still to be sent.
+    fn of(outcome: PublishOutcome) -> Option<Self> {
         match outcome {
-            PublishOutcome::Stored(placed) => Self::Stored(placed),
-            PublishOutcome::KeyReused { index } => Self::KeyReused { index },
+            PublishOutcome::Stored(placed) => Some(Self::Stored(placed)),
+            PublishOutcome::KeyReused { index } => Some(Self::KeyReused { index }),
+            PublishOutcome::Held => None,
             // Applied by an earlier attempt, and not to be found any more.
-            PublishOutcome::Already => Self::Late,
+            PublishOutcome::Already => Some(Self::Late),
         }
     }
 }

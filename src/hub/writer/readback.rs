@@ -1,10 +1,10 @@
 //! Reads back where the events of a publish are that was applied by an attempt nobody heard back from.
 
-use crate::event::{EventId, EventKey, NewEvent, Sequence, digest};
+use crate::event::{EventId, EventKey, Sequence, digest};
 use crate::store::{
     LogStore, Order, Placed, Publish, PublishOutcome, RangeRequest, RunAppend, StoreError,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// Events looked at a time, newest first, and about as many bytes.
 const PAGE_EVENTS: usize = 1000;
@@ -19,13 +19,18 @@ pub(super) async fn told(
     outcomes: Vec<PublishOutcome>,
 ) -> Result<Vec<PublishOutcome>, StoreError> {
     let of_publishes = append.publishes.iter().zip(&outcomes);
-    let applied = of_publishes.filter(|(_, outcome)| **outcome == PublishOutcome::Already);
-    let mut missing: HashSet<&EventKey> =
-        applied.flat_map(|(publish, _)| publish.events.iter()).map(|new| &new.key).collect();
+    // Nobody waits to hear of what was answered.
+    let applied = of_publishes
+        .filter(|(publish, outcome)| **outcome == PublishOutcome::Already && !publish.answered);
+    // Another event may have got an event_id since that is free again.
+    let mut missing: HashMap<&EventKey, u64> = applied
+        .flat_map(|(publish, _)| publish.events.iter())
+        .map(|new| (&new.key, new.digest))
+        .collect();
     if missing.is_empty() {
         return Ok(outcomes);
     }
-    let mut found: HashMap<EventKey, (EventId, Sequence, u64)> = HashMap::new();
+    let mut found: HashMap<EventKey, (EventId, Sequence)> = HashMap::new();
     let mut request = RangeRequest {
         start: EventId::START,
         end: EventId::MAX,
@@ -37,9 +42,10 @@ pub(super) async fn told(
         let page = store.range(&append.run, request).await?;
         for stored in &page.events {
             if let (Some(key), Some(sequence)) = (&stored.event.event_id, stored.sequence)
-                && missing.remove(key)
+                && missing.get(key).is_some_and(|wanted| *wanted == digest::of(&stored.event))
             {
-                found.insert(key.clone(), (stored.id, sequence, digest::of(&stored.event)));
+                missing.remove(key);
+                found.insert(key.clone(), (stored.id, sequence));
             }
         }
         match page.events.last() {
@@ -48,13 +54,8 @@ pub(super) async fn told(
         }
     }
     let places = |publish: &Publish| {
-        // One that was refused left the event that had its id before.
-        let other = |new: &NewEvent| found.get(&new.key).is_some_and(|f| f.2 != new.digest);
-        if let Some(index) = publish.events.iter().position(other) {
-            return Some(PublishOutcome::KeyReused { index });
-        }
         let placed = publish.events.iter().map(|new| {
-            let (id, sequence, _) = *found.get(&new.key)?;
+            let (id, sequence) = *found.get(&new.key)?;
             Some(Placed { id, sequence, duplicate: false })
         });
         placed.collect::<Option<_>>().map(PublishOutcome::Stored)

@@ -169,8 +169,7 @@ impl Engine {
         let Some(ledger) = self.ledgers.get_mut(&append.run) else {
             return Ok(Appended { previous: EventId::START, outcomes: Vec::new() });
         };
-        let writer = append.writer;
-        let would_store = || ledger.would_store(writer, &append.publishes, now, &self.keys);
+        let would_store = || ledger.would_store(append.writer, &append.publishes, now, &self.keys);
         if ledger.has_expired(now) && would_store() {
             // What has expired must not come back with what is new.
             remove_events(&self.events, ledger, batch)?;
@@ -178,27 +177,16 @@ impl Engine {
         }
         self.activity.remove(&(ledger.updated_ms, append.run.clone()));
         let (number, previous) = (ledger.number, ledger.last_id());
-        let mut outcomes = Vec::with_capacity(append.publishes.len());
-        for publish in &append.publishes {
-            let (events, window) = (&self.events, &self.window);
-            outcomes.push(ledger.place(
-                writer,
-                publish,
-                now,
-                &self.rules,
-                &mut self.keys,
-                |new, placed| {
-                    let value = codec::encode_event(&new.event, placed.sequence);
-                    batch.insert(events, keys::event(number, placed.id), value);
-                    if new.key_is_given {
-                        let found =
-                            Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
-                        let key = keys::window(number, new.key.as_str());
-                        batch.insert(window, key, codec::encode_found(now, found));
-                    }
-                },
-            ));
-        }
+        let (events, window) = (&self.events, &self.window);
+        let outcomes = ledger.place(append, now, &self.rules, &mut self.keys, |new, placed| {
+            let value = codec::encode_event(&new.event, placed.sequence);
+            batch.insert(events, keys::event(number, placed.id), value);
+            if new.key_is_given {
+                let found = Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
+                let key = keys::window(number, new.key.as_str());
+                batch.insert(window, key, codec::encode_found(now, found));
+            }
+        });
         if ledger.is_blank() {
             // All was refused: no run has begun.
             self.ledgers.remove(&append.run);

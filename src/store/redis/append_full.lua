@@ -13,6 +13,8 @@ end
 -- The greatest number of this writer that was applied.
 local applied = tonumber(book.extra) or 0
 local before = applied
+-- Whether a publish was refused. Its number is not applied then, so none behind it may be.
+local held = false
 absorb(book)
 
 -- The index is kept in two generations, each a hash that expires by itself.
@@ -42,7 +44,6 @@ end
 for _ = 1, publishes do
   local number, answered, count, first = publish_at(at)
   local already = tonumber(number) <= applied
-  applied = math.max(applied, tonumber(number))
   at = first
   -- First pass: where each event's arguments are, and whether an event_id is reused.
   local events, digests, reused = {}, {}, nil
@@ -55,7 +56,7 @@ for _ = 1, publishes do
     local timestamp, data, next = measure(at)
     local event = { key = given and key, digest = digest, status = status, head = head, timestamp = timestamp,
       data = data, next = next }
-    if given and not already then
+    if given and not already and not held then
       event.found = find(key)
       local earlier = digests[key] or (event.found and event.found[3])
       if earlier and earlier ~= digest and not reused and not answered then
@@ -67,13 +68,17 @@ for _ = 1, publishes do
     at = next
   end
   if already then
-    -- An earlier attempt has stored or refused it.
+    -- An earlier attempt has stored it.
     tell('a')
+  elseif held then
+    tell('h')
   elseif reused then
     tell('r')
     tell(int(reused))
+    held = true
   else
     tell('m')
+    applied = tonumber(number)
     local stored = {}
     for _, event in ipairs(events) do
       local place = event.found or (event.key and stored[event.key])
