@@ -41,8 +41,8 @@ pub(super) struct RosterState {
     /// Deletions of the run that are under way: its readers are told of those, not of what they do to the
     /// log.
     deletions: u32,
-    /// The log began anew meanwhile.
-    reset_held: bool,
+    /// What is to be told of the log, which began anew meanwhile.
+    reset_held: Option<FromRun>,
 }
 
 /// Names one subscriber of this hub.
@@ -62,15 +62,15 @@ impl Roster {
     }
 
     /// Tells every subscriber that the log began anew, unless that is a deletion's doing.
-    pub(super) fn broadcast_reset(&self) {
+    pub(super) fn broadcast_reset(&self, reset: FromRun) {
         {
             let mut state = self.lock();
             if state.deletions > 0 {
-                state.reset_held = true;
+                state.reset_held = Some(reset);
                 return;
             }
         }
-        self.broadcast(&FromRun::Reset);
+        self.broadcast(&reset);
     }
 }
 
@@ -80,13 +80,13 @@ pub(super) struct Deletion(Option<Arc<Roster>>);
 impl Drop for Deletion {
     fn drop(&mut self) {
         let Some(roster) = &self.0 else { return };
-        let tell = {
+        let held = {
             let mut state = roster.lock();
             state.deletions -= 1;
-            state.deletions == 0 && std::mem::take(&mut state.reset_held)
+            if state.deletions == 0 { state.reset_held.take() } else { None }
         };
-        if tell {
-            roster.broadcast(&FromRun::Reset);
+        if let Some(reset) = held {
+            roster.broadcast(&reset);
         }
     }
 }
@@ -104,7 +104,7 @@ impl Registry {
     /// The run is gone: its streams are closed, and are told nothing else of that.
     pub(super) fn deleted(&self, run: &RunId, deletion: &Deletion) {
         if let Some(roster) = &deletion.0 {
-            roster.lock().reset_held = false;
+            roster.lock().reset_held = None;
         }
         if let Some(slot) = self.slots.lock().get(run) {
             slot.roster.broadcast(&FromRun::Close(CloseReason::RunDeleted));

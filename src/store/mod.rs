@@ -267,6 +267,13 @@ pub trait LogStore: Send + Sync + fmt::Debug {
     /// Forgets a run; false if it was not there.
     fn delete<'a>(&'a self, run: &'a RunId) -> Answer<'a, bool>;
 
+    /// When a hub deleted the run, in ms since the Unix epoch, if that was a short time ago and may have been another
+    /// hub: how readers of this one learn what became of their run. A store that only this process writes to has no
+    /// other hubs.
+    fn deleted_at<'a>(&'a self, _run: &'a RunId) -> Answer<'a, Option<u64>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Follows a run from behind a position.
     fn tail(&self, run: &RunId, after: EventId) -> Tail;
 

@@ -1,7 +1,7 @@
 //! What readers hear when data is removed under them.
 
 use super::{event, numbers};
-use crate::common::{Hub, RedisServer, Setup, Stream};
+use crate::common::{Hub, RedisServer, Request, Setup, Stream};
 use serde_json::Value;
 
 fn reading(setup: &Setup) -> (Hub, Stream, Value) {
@@ -29,6 +29,50 @@ fn a_stream_that_is_deleted() {
     // The numbers go on, as the run's counter was not deleted.
     hub.publish_numbers("r", 21, 2);
     assert_eq!(stream.sequences(2), [21, 22]);
+}
+
+/// A reader of one hub, and another hub on the same Redis, which deletes the run.
+fn deleted_through_another_hub() -> (Setup, [Hub; 2], Stream) {
+    let setup = Setup::redis();
+    let (hub, stream, _) = reading(&setup);
+    let setup = setup.with_another_folder();
+    let other = setup.hub();
+    assert_eq!(other.send(Request::new("DELETE", "/runs/r")).status, 204);
+    (setup, [hub, other], stream)
+}
+
+#[test]
+fn a_run_that_another_hub_deletes() {
+    let (setup, _hubs, mut stream) = deleted_through_another_hub();
+    stream.closes("run_deleted");
+    // Nothing of the run is left, and what says that it was deleted goes by itself.
+    let redis = setup.redis_server();
+    assert_eq!(redis.command::<Vec<String>>(&["KEYS", "run:*"]), Vec::<String>::new());
+    let left: u64 = redis.command(&["PTTL", "runhub:deletions"]);
+    assert!((1..=60_000).contains(&left), "{left}");
+}
+
+#[test]
+fn a_run_that_another_hub_deletes_and_begins_anew() {
+    let (_setup, [hub, other], mut stream) = deleted_through_another_hub();
+    other.publish_numbers("r", 1, 2);
+    stream.closes("run_deleted");
+    // Who reads the new run hears nothing of the old one, even if the hub had not noticed by then.
+    let mut anew = hub.follow("/runs/r/events/stream");
+    assert_eq!(anew.sequences(2), [1, 2]);
+    other.publish_numbers("r", 3, 1);
+    assert_eq!(anew.sequences(1), [3]);
+}
+
+#[test]
+fn a_run_that_is_emptied_after_a_deletion_was_not_deleted() {
+    let (setup, [_hub, other], mut stream) = deleted_through_another_hub();
+    stream.closes("run_deleted");
+    let told = other.publish_numbers("r", 1, 2);
+    let mut stream = other.follow("/runs/r/events/stream");
+    assert_eq!(stream.sequences(2), [1, 2]);
+    let () = setup.redis_server().command(&["DEL", "run:r:events"]);
+    says_reset(&mut stream, &told["events"][1]["id"]);
 }
 
 #[test]

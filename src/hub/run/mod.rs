@@ -54,8 +54,8 @@ pub(super) struct Retire;
 enum Moved {
     /// There are new events, behind a gap or not.
     Events { batch: Arc<EncodedBatch>, gap: Option<Gap>, last: Option<Sequence> },
-    /// The position is none of the run's; the tail begins anew.
-    Reset,
+    /// The position is none of the run's; the tail begins anew. When another hub deleted the run, if that is why.
+    Reset { deleted_at: Option<u64> },
 }
 
 impl RunActor {
@@ -144,10 +144,10 @@ impl Handler<Moved> for RunActor {
                 self.roster.lock().reached = Some((batch.last, last));
                 self.roster.broadcast(&FromRun::Batch { batch, gap });
             }
-            Moved::Reset => {
+            Moved::Reset { deleted_at } => {
                 self.ring.clear();
                 self.roster.lock().reached = Some((EventId::START, None));
-                self.roster.broadcast_reset();
+                self.roster.broadcast_reset(FromRun::Reset { deleted_at });
             }
         }
     }

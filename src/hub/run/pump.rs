@@ -1,6 +1,6 @@
 //! Turns the items of a run's tail into encoded batches for its RunActor, and notices holes between them.
 
-use super::gap::Gap;
+use super::gap::{Gap, GapReason};
 use super::{Moved, RunActor};
 use crate::event::{EncodedBatch, EventId, ReadRules, RunId, Sequence, StoredEvent};
 use crate::hub::registry::Roster;
@@ -27,9 +27,10 @@ pub(super) struct Pump {
 enum Hole {
     /// The oldest event kept lies behind our position.
     Gap(Gap),
-    /// The store lost what was read last, and has gone on since from an earlier place: numbers come again, and the event
-    /// at our position is gone though it was not trimmed.
-    RolledBack,
+    /// What was read last is of another life of the run. Either the store lost it, and has gone on since from an earlier
+    /// place: numbers come again, and the event at our position is gone though it was not trimmed. Or another hub deleted
+    /// the run, then, and it has begun anew since.
+    AnotherLife { deleted_at: Option<u64> },
 }
 
 impl Pump {
@@ -66,14 +67,17 @@ impl Pump {
             first::let_publishers_hear(readers).await;
             let moved = match item {
                 TailItem::Events(events) => match self.hole_before(&events).await {
-                    Some(Hole::RolledBack) => {
+                    Some(Hole::AnotherLife { deleted_at }) => {
                         tail = self.store.tail(&self.run, EventId::START);
-                        self.reset()
+                        self.reset(deleted_at)
                     }
                     Some(Hole::Gap(gap)) => self.batch(events, Some(gap)),
                     None => self.batch(events, None),
                 },
-                TailItem::Reset => self.reset(),
+                TailItem::Reset => {
+                    let deleted_at = self.ask(|| self.store.deleted_at(&self.run)).await;
+                    self.reset(deleted_at)
+                }
             };
             // Waiting for the actor is what keeps the tail from running ahead of it.
             if actor.send(moved).await.is_err() {
@@ -93,9 +97,22 @@ impl Pump {
         }
     }
 
-    fn reset(&mut self) -> Moved {
+    fn reset(&mut self, deleted_at: Option<u64>) -> Moved {
         (self.position, self.sequence) = (EventId::START, None);
-        Moved::Reset
+        Moved::Reset { deleted_at }
+    }
+
+    /// Asks the store until it answers.
+    async fn ask<T, F>(&self, question: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        loop {
+            match question().await {
+                Ok(answer) => return answer,
+                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
+            }
+        }
     }
 
     fn batch(&mut self, events: Vec<StoredEvent>, gap: Option<Gap>) -> Moved {
@@ -120,12 +137,7 @@ impl Pump {
     /// What is missing before these events, if anything is.
     async fn hole_before(&self, events: &[StoredEvent]) -> Option<Hole> {
         let first = events.first().filter(|first| self.is_suspicious(first))?;
-        loop {
-            match self.look_for_hole(first).await {
-                Ok(hole) => return hole,
-                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
-            }
-        }
+        self.ask(|| self.look_for_hole(first)).await
     }
 
     async fn look_for_hole(&self, first: &StoredEvent) -> Result<Option<Hole>, StoreError> {
@@ -135,13 +147,18 @@ impl Pump {
         };
         if oldest.id > self.position {
             let gap = Gap::between(self.position, self.sequence, oldest.id, first.sequence);
+            if gap.reason == GapReason::Reset
+                && let deleted_at @ Some(_) = self.store.deleted_at(&self.run).await?
+            {
+                return Ok(Some(Hole::AnotherLife { deleted_at }));
+            }
             return Ok(Some(Hole::Gap(gap)));
         }
         if first.sequence > self.sequence {
             return Ok(None);
         }
         let there = self.store.range(&self.run, RangeRequest::only(self.position)).await?;
-        Ok(there.events.is_empty().then_some(Hole::RolledBack))
+        Ok(there.events.is_empty().then_some(Hole::AnotherLife { deleted_at: None }))
     }
 
     /// Lets the store count in what a foreign program may have written: the end of the run, say.

@@ -43,8 +43,9 @@ pub(super) enum FromRun {
     Batch { batch: Arc<EncodedBatch>, gap: Option<Gap> },
     /// The run has been broadcast up to here.
     Reached(EventId),
-    /// The run's events were lost; positions begin anew.
-    Reset,
+    /// The run's events were lost; positions begin anew. When another hub deleted the run, in ms since the Unix epoch,
+    /// if that is why.
+    Reset { deleted_at: Option<u64> },
     /// The hub's mode has changed.
     ModeChanged,
     /// The stream is to be closed.
@@ -325,10 +326,15 @@ impl Handler<FromRun> for SubscriberActor {
                     self.read(ctx);
                 }
             }
-            FromRun::Reset => {
+            FromRun::Reset { deleted_at } => {
+                let cursor = self.seam.cursor();
                 // Whoever has nothing yet misses nothing.
-                if self.seam.cursor() > EventId::START {
-                    self.reset_from.get_or_insert(self.seam.cursor());
+                if cursor > EventId::START {
+                    // What was stored since is another life of the run.
+                    if deleted_at.is_some_and(|at| cursor.ms <= at) {
+                        return self.close(CloseReason::RunDeleted, ctx);
+                    }
+                    self.reset_from.get_or_insert(cursor);
                 }
                 self.outbox.restart(EventId::START, false);
                 self.known_first = None;

@@ -6,6 +6,9 @@ use crate::event::RunId;
 /// The sorted set of runs by last activity.
 pub(super) const RUNS: &str = "runs";
 
+/// The sorted set of runs that were deleted a short time ago, by when, ms.
+pub(super) const DELETIONS: &str = "runhub:deletions";
+
 /// The names of all keys of one run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys(pub(super) KeyStyle);

@@ -34,7 +34,7 @@ use append::RUNS_A_CALL;
 use dial::Dialer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use keys::{Keys, RUNS, StreamKey};
+use keys::{DELETIONS, Keys, RUNS, StreamKey};
 use link::{Link, Making, Use, checked, odd};
 use links::Links;
 use reader::Readers;
@@ -85,6 +85,8 @@ pub enum SetupError {
 const FIRST_READ: usize = 16;
 /// How long to wait before a question is asked again that the server did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// For how long other hubs can ask whether a run was deleted; they notice within seconds that it is gone.
+const DELETION_LISTED: Duration = Duration::from_secs(60);
 /// The most runs looked at for one page of the list.
 const LIST_SCAN: usize = 200;
 /// The most entries of the list one sweep looks at.
@@ -335,9 +337,7 @@ impl RedisStore {
             .arg(LIST_SCAN);
         let members = reply::items(self.inner.reads.command(command).await?)?;
         let pairs = members.chunks_exact(2).map(|pair| {
-            let score: f64 = reply::text(&pair[1])?.parse().map_err(|_| odd("expected a score"))?;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-            let score = score as u64;
+            let score = reply::score(&pair[1])?;
             // Names that are no run ids are not ours.
             Ok(reply::text(&pair[0])
                 .ok()
@@ -475,10 +475,25 @@ impl LogStore for RedisStore {
     fn delete<'a>(&'a self, run: &'a RunId) -> Answer<'a, bool> {
         Box::pin(async move {
             let (script, keys) = (&self.inner.scripts.delete, self.inner.keys);
-            let mut further = vec![keys.index(run)];
+            let mut further = vec![keys.index(run), DELETIONS.to_owned()];
             further.extend(self.inner.streams.jobs_of(run).await?);
-            let call = self.run_call(&script.hash, run, &keys.stream(run), &further);
+            let mut call = self.run_call(&script.hash, run, &keys.stream(run), &further);
+            call.arg(as_ms(DELETION_LISTED));
             Ok(self.inner.writes.script(script, call).await? != redis::Value::Int(0))
+        })
+    }
+
+    fn deleted_at<'a>(&'a self, run: &'a RunId) -> Answer<'a, Option<u64>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("ZSCORE");
+            command.arg(DELETIONS).arg(run.as_str());
+            match self.inner.reads.command(command).await {
+                Ok(redis::Value::Nil) => Ok(None),
+                Ok(score) => reply::score(&score).map(Some),
+                // Something else is kept under that name, or this hub may not look.
+                Err(StoreError::BrokenRun { .. } | StoreError::Refused { .. }) => Ok(None),
+                Err(e) => Err(e),
+            }
         })
     }
 

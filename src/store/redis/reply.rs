@@ -50,6 +50,13 @@ fn number(value: &Value) -> Result<Option<u64>, StoreError> {
     }
 }
 
+/// A score of a sorted set of ours, which is a time in ms.
+pub(super) fn score(value: &Value) -> Result<u64, StoreError> {
+    let score: f64 = text(value)?.parse().map_err(|_| odd("expected a score"))?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    Ok(score as u64)
+}
+
 fn id(value: &Value) -> Result<EventId, StoreError> {
     EventId::parse(text(value)?).map_err(|_| odd("expected a stream id"))
 }
