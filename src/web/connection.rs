@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +22,9 @@ pub(super) struct Connection(Rc<RefCell<State>>);
 /// A stream's end of it.
 #[derive(Clone)]
 pub(super) struct Handover(Rc<RefCell<State>>);
+
+/// A connection seen from outside, which keeps nothing open.
+pub(super) struct Glimpse(Weak<RefCell<State>>);
 
 struct State {
     /// None once it was taken over.
@@ -71,23 +74,9 @@ impl Handover {
         self.0.borrow_mut().let_be = true;
     }
 
-    /// Whether the server has the connection, and nobody else sees to its silence.
-    pub(super) fn is_watched(&self) -> bool {
-        let state = self.0.borrow();
-        Rc::strong_count(&self.0) > 1 && state.socket.is_some() && !state.let_be
-    }
-
-    /// How long nothing has come since something came that was not answered.
-    pub(super) fn silence(&self, now: Instant) -> Option<Duration> {
-        Some(now.saturating_duration_since(self.0.borrow().unanswered?))
-    }
-
-    /// Ends the connection both ways, of which the server hears.
-    pub(super) fn cut(&self) {
-        if let Some(socket) = &self.0.borrow().socket {
-            // It may have ended by itself.
-            drop(SockRef::from(socket).shutdown(Shutdown::Both));
-        }
+    /// For somebody who looks at the connection now and then.
+    pub(super) fn glimpse(&self) -> Glimpse {
+        Glimpse(Rc::downgrade(&self.0))
     }
 
     /// Whether a stream has the socket.
@@ -111,6 +100,21 @@ impl Handover {
         }
         state.waiting = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+impl Glimpse {
+    /// Ends the connection both ways, of which the server hears, if nothing has come for `limit` since something came
+    /// that was not answered. False if the server has it no more, or somebody else sees to its silence.
+    pub(super) fn cut_if_silent(&self, now: Instant, limit: Duration) -> bool {
+        let Some(state) = self.0.upgrade() else { return false };
+        let state = state.borrow();
+        let Some(socket) = state.socket.as_ref().filter(|_| !state.let_be) else { return false };
+        if state.unanswered.is_some_and(|at| now.saturating_duration_since(at) >= limit) {
+            // It may have ended by itself.
+            drop(SockRef::from(socket).shutdown(Shutdown::Both));
+        }
+        true
     }
 }
 

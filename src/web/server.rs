@@ -133,7 +133,7 @@ impl Server {
                 set_limits(&SockRef::from(&socket), stall);
                 let peer = socket.peer_addr().ok();
                 let connection = Connection::new(socket);
-                silence::watch(connection.handover(), longest_silence);
+                silence::watch(connection.handover().glimpse(), longest_silence);
                 Ok((connection, peer))
             })
             .and_then(http)

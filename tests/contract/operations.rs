@@ -165,6 +165,21 @@ fn a_client_that_stops_within_a_later_head_is_let_go() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_connection_that_has_ended_is_not_kept() {
+    let setup = Setup::embedded();
+    let hub = setup.hub();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", hub.pid())).unwrap().count();
+    let before = open();
+    let most = (0..300).map(|_| {
+        assert_eq!(hub.get("/health/live").status, 200);
+        open()
+    });
+    let most = most.max().unwrap();
+    assert!(most < before + 50, "{most} descriptors, {before} before");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn threads_wait_for_their_turn_unless_told_otherwise() {
     const SCHED_BATCH: i32 = 3;
     /// Nice value and scheduling policy, as in proc_pid_stat(5).
