@@ -5,6 +5,7 @@
 mod check;
 mod client;
 mod demo;
+mod files;
 mod history;
 mod output;
 mod publish;

@@ -1,6 +1,6 @@
 //! `runhub serve`: runs the hub until it is told to stop.
 
-use super::{Failure, scheduling};
+use super::{Failure, files, scheduling};
 use crate::config::{self, Config};
 use crate::embed::{self, StartError};
 use crate::hub::Hub;
@@ -35,11 +35,11 @@ const LAST_FRAMES: Duration = Duration::from_secs(2);
 const LONGEST_STOP: Duration = Duration::from_millis(9500);
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let config = load(args)?;
+    let mut config = load(args)?;
     logging::init(&config.log.level.0);
     let metrics = metrics::install()
         .map_err(|e| Failure::Failed(format!("cannot start the metrics: {e}")))?;
-    raise_file_limit();
+    files::bound_clients(&mut config);
     if config.server.batch_scheduling {
         scheduling::wait_for_turns();
     }
@@ -125,17 +125,4 @@ fn announce(address: SocketAddr, config: &Config, store: &dyn LogStore) {
     eprintln!(
         "publish an event: curl -d '{{\"type\":\"llm.stream\",\"data\":{{\"content\":\"hi\"}}}}' {base}/runs/demo/events"
     );
-}
-
-/// Ten thousand readers are ten thousand descriptors.
-fn raise_file_limit() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) if limit < 4096 => {
-            log::warn!(
-                "only {limit} files may be open at once; raise it (ulimit -n) for many readers"
-            );
-        }
-        Ok(_) => {}
-        Err(e) => log::warn!("cannot raise the limit of open files: {e}"),
-    }
 }

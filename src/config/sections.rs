@@ -19,6 +19,9 @@ section! {
         /// SCHED_BATCH). That takes less time for the same work; beside programs that keep all processors
         /// busy, the slowest events come faster without it.
         batch_scheduling: bool = true,
+        /// The most connections at once, streams included; what comes beyond is closed. Where the system lets fewer
+        /// files be open, there are fewer, and fewer streams.
+        max_connections: u64 = 100_000,
         /// Memory for large answers to questions for history that come again; 0 for none.
         history_cache: ByteCount = ByteCount(32 << 20),
         /// Origins whose pages may use the hub from a browser, such as `["https://app.example"]`.
@@ -69,6 +72,9 @@ section! {
         max_data: ByteCount = ByteCount(1 << 20),
         /// The largest body of a publish.
         max_body: ByteCount = ByteCount(16 << 20),
+        /// Memory for all bodies together that are being read, beside 16 KiB for each. Publishes for which there is
+        /// no room get 429.
+        bodies: ByteCount = ByteCount(256 << 20),
         /// The most events in one publish.
         max_batch: u64 = 1000,
         /// How long a body may keep the hub waiting for its next bytes.

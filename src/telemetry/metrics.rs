@@ -29,6 +29,8 @@ const MODE: &str = "runhub_mode";
 const STUCK: &str = "runhub_stuck_threads_total";
 const PANICS: &str = "runhub_actor_panics_total";
 const UPCAST_FAILURES: &str = "runhub_upcast_failures_total";
+const CONNECTIONS_REFUSED: &str = "runhub_connections_refused_total";
+const BODY_BYTES: &str = "runhub_body_bytes";
 const RESPONSES: &str = "runhub_http_responses_total";
 
 /// Buckets in seconds, from 100 µs to 10 s.
@@ -75,9 +77,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         UPCAST_FAILURES,
         "Times an event was delivered as stored because an upcaster failed."
     );
+    describe_counter!(CONNECTIONS_REFUSED, "Connections closed because there were too many.");
+    describe_gauge!(BODY_BYTES, "Memory taken of publish.bodies, for bodies that are being read.");
     describe_counter!(RESPONSES, "HTTP responses, by status class.");
     gauge!(SUBSCRIBERS).set(0.0);
     gauge!(FOLLOWED_RUNS).set(0.0);
+    gauge!(BODY_BYTES).set(0.0);
     for actor in ["WriterActor", "RunActor", "SubscriberActor", "SupervisorActor"] {
         counter!(PANICS, "actor" => actor).absolute(0);
     }
@@ -133,6 +138,16 @@ pub fn store_up(up: bool) {
 /// A stream opened (+1) or closed (-1).
 pub fn subscribers(change: f64) {
     gauge!(SUBSCRIBERS).increment(change);
+}
+
+/// A connection was closed because there are too many.
+pub fn connection_refused() {
+    counter!(CONNECTIONS_REFUSED).increment(1);
+}
+
+/// Bodies took so many bytes more, or fewer.
+pub fn body_bytes(change: f64) {
+    gauge!(BODY_BYTES).increment(change);
 }
 
 /// A run got a reader (+1) or lost it (-1).

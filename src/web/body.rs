@@ -1,11 +1,14 @@
 //! Reading the body of a publish: its type, its size, its pace.
 
+use super::App;
+use super::body_room::Held;
 use super::problem::{Code, Problem};
-use crate::config::PublishConfig;
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use actix_web::web::Payload;
 use futures::StreamExt;
+use std::ops::Deref;
+use std::time::Instant;
 
 /// How a body's events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,18 +55,37 @@ pub(super) fn kind(request: &HttpRequest) -> Result<BodyKind, Problem> {
     }
 }
 
+/// A body that was read whole.
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    _held: Held,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Bytes that a body which takes room from others must bring in each `publish.body_timeout`, on average.
+const PACE: usize = 8 << 10;
+
 /// Reads the whole body.
 pub(super) async fn read(
     request: &HttpRequest,
     mut payload: Payload,
     kind: BodyKind,
-    config: &PublishConfig,
-) -> Result<Vec<u8>, Problem> {
+    app: &App,
+) -> Result<Body, Problem> {
+    let config = &app.hub.config().publish;
     let most = config.max_body.as_usize();
     let declared =
         request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let declared: usize = declared.unwrap_or(0);
-    let mut body = Vec::with_capacity(declared.min(1 << 20));
+    let mut bytes = Vec::with_capacity(declared.min(1 << 20));
+    let (mut held, began) = (app.bodies.hold(), Instant::now());
     loop {
         let next = tokio::time::timeout(config.body_timeout, payload.next()).await;
         let Ok(next) = next else {
@@ -71,15 +93,24 @@ pub(super) async fn read(
             return Err(Problem::new(Code::InvalidJson, detail).within_a_body());
         };
         match next {
-            None => return Ok(body),
-            Some(Ok(chunk)) => body.extend_from_slice(&chunk),
+            None => return Ok(Body { bytes, _held: held }),
+            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
             Some(Err(_)) => return Err(Problem::new(Code::InvalidJson, "the body was cut off")),
         }
-        if body.len().max(declared) > most {
+        if bytes.len().max(declared) > most {
             let one = kind == BodyKind::Json
-                && body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+                && bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
             let code = if one { Code::EventTooLarge } else { Code::BatchTooLarge };
             return Err(Problem::new(code, format!("the body has more than {most} bytes")));
+        }
+        held.set(bytes.len())?;
+        let paces = u32::try_from(bytes.len() / PACE + 1).unwrap_or(u32::MAX);
+        if held.is_any() && began.elapsed() > config.body_timeout.saturating_mul(paces) {
+            let detail = format!(
+                "the body comes too slowly: fewer than {PACE} bytes in {:?}",
+                config.body_timeout
+            );
+            return Err(Problem::new(Code::InvalidJson, detail).within_a_body());
         }
     }
 }

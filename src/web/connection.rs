@@ -4,6 +4,7 @@
 //! read. A stream that stays open for hours needs none of it. So once the server has written a stream's head,
 //! the stream may take the socket, and the server finds a connection that has ended.
 
+use super::admission::Admitted;
 use actix_web::rt::net::TcpStream;
 use socket2::SockRef;
 use std::cell::RefCell;
@@ -28,7 +29,7 @@ pub(super) struct Glimpse(Weak<RefCell<State>>);
 
 struct State {
     /// None once it was taken over.
-    socket: Option<TcpStream>,
+    socket: Option<Admitted>,
     /// Whether all that the server has written so far is on its way.
     flushed: bool,
     /// The stream that waits for that.
@@ -40,7 +41,7 @@ struct State {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream) -> Self {
+    pub(super) fn new(socket: Admitted) -> Self {
         Self(Rc::new(RefCell::new(State {
             socket: Some(socket),
             flushed: true,
@@ -57,7 +58,7 @@ impl Connection {
     /// Does something with the socket, or answers `gone` where there is none any more.
     fn with<R>(&self, gone: R, act: impl FnOnce(Pin<&mut TcpStream>) -> R) -> R {
         match &mut self.0.borrow_mut().socket {
-            Some(socket) => act(Pin::new(socket)),
+            Some(socket) => act(Pin::new(&mut **socket)),
             None => gone,
         }
     }
@@ -93,7 +94,7 @@ impl Handover {
     }
 
     /// Takes the socket, once the server has written all it had; none if it was taken before.
-    pub(super) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<TcpStream>> {
+    pub(super) fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<Admitted>> {
         let state = &mut *self.0.borrow_mut();
         if state.flushed {
             return Poll::Ready(state.socket.take());
@@ -112,7 +113,7 @@ impl Glimpse {
         let Some(socket) = state.socket.as_ref().filter(|_| !state.let_be) else { return false };
         if state.unanswered.is_some_and(|at| now.saturating_duration_since(at) >= limit) {
             // It may have ended by itself.
-            drop(SockRef::from(socket).shutdown(Shutdown::Both));
+            drop(SockRef::from(&**socket).shutdown(Shutdown::Both));
         }
         true
     }

@@ -2,8 +2,10 @@
 //! into an answer. One file an endpoint; [`problem`] holds every error code once.
 
 mod accept;
+mod admission;
 mod answers;
 mod body;
+mod body_room;
 mod connection;
 mod embed;
 mod extract;
@@ -33,6 +35,7 @@ use actix_web::http::Method;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use answers::Answers;
+use body_room::BodyRoom;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 
@@ -44,13 +47,15 @@ pub struct App {
     /// Renders the metrics; none where they were not installed.
     pub metrics: Option<PrometheusHandle>,
     answers: Arc<Answers>,
+    bodies: Arc<BodyRoom>,
 }
 
 impl App {
     /// The hub, and what renders the metrics, if they were installed.
     pub fn new(hub: Hub, metrics: Option<PrometheusHandle>) -> Self {
         let answers = Arc::new(Answers::new(hub.config().server.history_cache.as_usize()));
-        Self { hub, metrics, answers }
+        let bodies = BodyRoom::new(&hub.config().publish);
+        Self { hub, metrics, answers, bodies }
     }
 }
 

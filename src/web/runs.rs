@@ -91,7 +91,7 @@ pub(super) async fn expiry(
 ) -> Result<HttpResponse, Problem> {
     let run = run_id(&request)?;
     let kind = body::kind(&request)?;
-    let body = body::read(&request, payload, kind, &app.hub.config().publish).await?;
+    let body = body::read(&request, payload, kind, &app).await?;
     let parsed = serde_json::from_slice::<Object<Expiry>>(&body).ok().map(|Object(expiry)| expiry);
     let Some(expiry) = parsed.filter(|e| (1..=MAX_EXPIRY_SECONDS).contains(&e.seconds)) else {
         let detail = format!("expected {{\"seconds\":N}} with N from 1 to {MAX_EXPIRY_SECONDS}");

@@ -1,5 +1,6 @@
 //! The HTTP server: its socket, its limits, its end.
 
+use super::admission::Admission;
 use super::connection::{Connection, Handover};
 use super::problem::EndsConnection;
 use super::silence;
@@ -8,6 +9,7 @@ use crate::config::Config;
 use crate::telemetry::metrics;
 use actix_cors::Cors;
 use actix_http::HttpService;
+use actix_http::error::DispatchError;
 use actix_server::{Server as ActixServer, ServerHandle};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Service as _};
@@ -21,6 +23,7 @@ use actix_web::{App as ActixApp, web};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections that may wait to be accepted.
@@ -79,6 +82,8 @@ impl Server {
         let longest_silence = body.saturating_mul(2).saturating_add(publish.timeout);
         let (address, builder) = (listener.local_addr()?, ActixServer::build());
         let stopping = builder.graceful_shutdown_signal();
+        let connections = usize::try_from(config.server.max_connections).unwrap_or(usize::MAX);
+        let admission = Admission::new(connections);
         let service = move || {
             let app = ActixApp::new()
                 .app_data(Data::clone(&data))
@@ -129,19 +134,24 @@ impl Server {
                     data.insert(connection.handover());
                 })
                 .h1(map_config(app, |()| AppConfig::default()));
-            fn_service(move |socket: TcpStream| async move {
-                set_limits(&SockRef::from(&socket), stall);
-                let peer = socket.peer_addr().ok();
-                let connection = Connection::new(socket);
-                silence::watch(connection.handover().glimpse(), longest_silence);
-                Ok((connection, peer))
+            let admission = Arc::clone(&admission);
+            fn_service(move |socket: TcpStream| {
+                let admission = Arc::clone(&admission);
+                async move {
+                    set_limits(&SockRef::from(&socket), stall);
+                    let peer = socket.peer_addr().ok();
+                    let full = || DispatchError::Io(io::ErrorKind::QuotaExceeded.into());
+                    let connection = Connection::new(admission.admit(socket).ok_or_else(full)?);
+                    silence::watch(connection.handover().glimpse(), longest_silence);
+                    Ok((connection, peer))
+                }
             })
             .and_then(http)
         };
         let server = builder
             .workers(workers(config))
-            // Streams have a limit of their own, which answers; this one only leaves clients waiting.
-            .max_concurrent_connections(connections(config))
+            // Else whoever is one too many would wait and not be told.
+            .max_concurrent_connections(connections.saturating_add(1))
             .disable_signals()
             .shutdown_timeout(2)
             .listen("http", listener, service)?
@@ -161,12 +171,6 @@ fn workers(config: &Config) -> usize {
         Ok(0) | Err(_) => processors(),
         Ok(workers) => workers.min(512),
     }
-}
-
-/// Connections of one worker: every stream, and as many more as anybody could mean.
-fn connections(config: &Config) -> usize {
-    let streams = usize::try_from(config.subscribe.max_subscribers).unwrap_or(usize::MAX);
-    streams.saturating_add(10_000)
 }
 
 /// Vanished clients are noticed by the kernel. Best effort: a socket that refuses still works.

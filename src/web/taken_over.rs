@@ -1,8 +1,8 @@
 //! A stream on a connection that it has taken over from the HTTP server: it writes the rest of the response
 //! itself, in chunks (RFC 9112, section 7.1), and holds nothing beside the socket while it is silent.
 
+use super::admission::Admitted;
 use super::turns::Turn;
-use actix_web::rt::net::TcpStream;
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ pub(super) trait Source: Unpin + 'static {
 
 /// The rest of a response; ends with it, or when its reader is gone.
 pub(super) struct TakenOver<S> {
-    socket: TcpStream,
+    socket: Admitted,
     source: S,
     turn: Turn,
     unwritten: VecDeque<Bytes>,
@@ -39,7 +39,7 @@ pub(super) struct TakenOver<S> {
 }
 
 impl<S: Source> TakenOver<S> {
-    pub(super) fn new(socket: TcpStream, source: S) -> Self {
+    pub(super) fn new(socket: Admitted, source: S) -> Self {
         Self { socket, source, turn: Turn::default(), unwritten: VecDeque::new(), ended: false }
     }
 
@@ -48,7 +48,7 @@ impl<S: Source> TakenOver<S> {
         let mut ignored = [0; 256];
         loop {
             let mut buffer = ReadBuf::new(&mut ignored);
-            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer)) {
+            match ready!(Pin::new(&mut *self.socket).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}
                 _ => return Poll::Ready(()),
             }
@@ -62,7 +62,7 @@ impl<S: Source> TakenOver<S> {
             for (slice, bytes) in slices.iter_mut().zip(&self.unwritten) {
                 *slice = IoSlice::new(bytes);
             }
-            let socket = Pin::new(&mut self.socket);
+            let socket = Pin::new(&mut *self.socket);
             let mut written = ready!(socket.poll_write_vectored(cx, &slices[..count]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -121,7 +121,7 @@ impl<S: Source> TakenOver<S> {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             self.unwritten.iter().for_each(|bytes| scratch.extend_from_slice(bytes));
-            if let Poll::Ready(Ok(written)) = Pin::new(&mut self.socket).poll_write(cx, scratch) {
+            if let Poll::Ready(Ok(written)) = Pin::new(&mut *self.socket).poll_write(cx, scratch) {
                 self.unwritten.clear();
                 if written < scratch.len() {
                     self.unwritten.push_back(Bytes::copy_from_slice(&scratch[written..]));

@@ -71,20 +71,27 @@ impl Request {
         bytes
     }
 
+    #[track_caller]
     pub fn send(self, port: u16) -> Answer {
+        self.try_send(port).unwrap()
+    }
+
+    /// The same to a server that may not answer.
+    pub fn try_send(self, port: u16) -> io::Result<Answer> {
         let request = self.header("connection", "close");
         let head = request.method == "HEAD";
-        let mut connection = request.open(port);
+        let mut connection = request.try_open(port)?;
         let mut bytes = Vec::new();
         connection
             .read_to_end(&mut bytes)
-            .unwrap_or_else(|e| panic!("{e}, after {} bytes", bytes.len()));
-        let (mut answer, body) = Answer::parse(&bytes).expect("a whole head");
+            .map_err(|e| io::Error::new(e.kind(), format!("{e}, after {} bytes", bytes.len())))?;
+        let (mut answer, body) =
+            Answer::parse(&bytes).ok_or_else(|| io::Error::other("no whole head"))?;
         answer.body = match answer.header("transfer-encoding") {
             Some("chunked") if !head => dechunk(body).expect("a whole body"),
             _ => body.to_vec(),
         };
-        answer
+        Ok(answer)
     }
 }
 

@@ -11,6 +11,7 @@ mod life;
 mod many_runs;
 mod messages;
 mod operations;
+mod overload;
 mod publish;
 mod publish_many;
 mod runs;

@@ -36,6 +36,8 @@ const BLOCK: u32 = 16 << 10;
 const LARGE_VALUE: u32 = 4 << 10;
 /// With fewer than three, its flushes wait for its compactions.
 const THREADS: usize = 3;
+/// Files of the database kept open.
+const OPEN_FILES: usize = 200;
 /// The most events one sweep removes.
 const SWEEP_EVENTS: usize = 20_000;
 
@@ -62,6 +64,7 @@ impl Engine {
         let db = Database::builder(&settings.path)
             .cache_size(settings.config.cache.0.max(1 << 20))
             .max_journaling_size(JOURNAL)
+            .max_cached_files(Some(OPEN_FILES))
             .worker_threads(THREADS)
             .manual_journal_persist(true)
             .open()?;

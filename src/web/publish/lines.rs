@@ -8,7 +8,9 @@ use crate::event::parse::{MAX_ENVELOPE, parse_event};
 use crate::event::{NewEvent, RunId, Timestamp};
 use crate::hub::{Ack, Hub, PublishError, Published};
 use crate::store::Placed;
+use crate::web::App;
 use crate::web::body::BodyKind;
+use crate::web::body_room::Held;
 use crate::web::problem::{Code, Problem};
 use actix_web::HttpResponse;
 use actix_web::web::Payload;
@@ -23,6 +25,7 @@ struct Lines<'a> {
     bounds: Bounds,
     /// What has come of the line that is not whole yet.
     rest: Vec<u8>,
+    held: Held,
     /// Lines seen, empty ones too.
     lines: u64,
     /// Events stored, spooled or accepted.
@@ -33,7 +36,7 @@ struct Lines<'a> {
 
 /// Takes the body and answers when it ends.
 pub(super) async fn publish(
-    hub: &Hub,
+    app: &App,
     run: &RunId,
     mut payload: Payload,
     kind: BodyKind,
@@ -44,14 +47,15 @@ pub(super) async fn publish(
         let detail = "mode=stream takes application/x-ndjson";
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
-    let config = &hub.config().publish;
+    let config = &app.hub.config().publish;
     let mut lines = Lines {
-        hub,
+        hub: &app.hub,
         run,
         ack,
         idempotency,
         bounds: Bounds::of(config),
         rest: Vec::new(),
+        held: app.bodies.hold(),
         lines: 0,
         count: 0,
         standing: None,
@@ -85,7 +89,7 @@ impl Lines<'_> {
         let longest = self.bounds.event.max_data + MAX_ENVELOPE;
         let Some(end) = chunk.iter().rposition(|byte| *byte == b'\n') else {
             self.rest.extend_from_slice(chunk);
-            return if self.rest.len() > longest { Err(self.too_long(longest)) } else { Ok(()) };
+            return self.wait_for_more(longest);
         };
         let mut whole = std::mem::take(&mut self.rest);
         whole.extend_from_slice(&chunk[..end]);
@@ -94,7 +98,16 @@ impl Lines<'_> {
         for some in lines.chunks(self.bounds.events) {
             self.take_lines(some).await?;
         }
-        if self.rest.len() > longest { Err(self.too_long(longest)) } else { Ok(()) }
+        self.wait_for_more(longest)
+    }
+
+    /// Whether the line that is not whole yet may go on.
+    fn wait_for_more(&mut self, longest: usize) -> Result<(), Problem> {
+        if self.rest.len() > longest {
+            let detail = format!("a line has more than {longest} bytes");
+            return Err(self.ended(Problem::new(Code::EventTooLarge, detail), self.lines + 1));
+        }
+        self.held.set(self.rest.len()).map_err(|problem| self.ended(problem, self.lines + 1))
     }
 
     /// Publishes lines that are whole, up to the first bad one.
@@ -173,11 +186,6 @@ impl Lines<'_> {
             // Where the last one is nobody knows yet.
             self.last = None;
         }
-    }
-
-    fn too_long(&self, longest: usize) -> Problem {
-        let detail = format!("a line has more than {longest} bytes");
-        self.ended(Problem::new(Code::EventTooLarge, detail), self.lines + 1)
     }
 
     fn ended(&self, problem: Problem, line: u64) -> Problem {

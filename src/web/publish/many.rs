@@ -35,8 +35,7 @@ pub(in crate::web) async fn publish(
     }
     let kind = body::kind(&request)?;
     let idempotency = idempotency_key(&request)?;
-    let config = &app.hub.config().publish;
-    let body = body::read(&request, payload, kind, config).await?;
+    let body = body::read(&request, payload, kind, &app).await?;
     let (events, single) = parse::of_many(&app.hub, &body, kind)?;
     drop(body);
     let events = parse::complete(events, single, idempotency.as_deref())?;

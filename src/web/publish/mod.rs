@@ -37,10 +37,9 @@ pub(super) async fn publish(
     let kind = body::kind(&request)?;
     let idempotency = idempotency_key(&request)?;
     if let Some(BodyMode::Stream) = query.word("mode", &[("stream", BodyMode::Stream)])? {
-        return lines::publish(&app.hub, &run, payload, kind, ack, idempotency).await;
+        return lines::publish(&app, &run, payload, kind, ack, idempotency).await;
     }
-    let config = &app.hub.config().publish;
-    let body = body::read(&request, payload, kind, config).await?;
+    let body = body::read(&request, payload, kind, &app).await?;
     let (events, single) = parse::of_run(&app.hub, &run, &body, kind)?;
     drop(body);
     let events = parse::complete(events, single, idempotency.as_deref())?;
