@@ -36,6 +36,13 @@ impl Timestamp {
     /// Parses RFC 3339. A time without an offset is taken as UTC, because Python's `isoformat` of a
     /// UTC time has none; digits beyond milliseconds are cut.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
+        // The library takes a day alone, names of zones, and offsets of more than a day.
+        let (_, time) = text.split_once(['T', 't', ' ']).ok_or(InvalidTimestamp)?;
+        let offset = time.rsplit_once(['+', '-']).map(|(_, offset)| offset.as_bytes());
+        let is_possible = |offset: &[u8]| offset.len() == 5 && offset <= b"23:59".as_slice();
+        if time.contains('[') || !offset.is_none_or(is_possible) {
+            return Err(InvalidTimestamp);
+        }
         let zoned = text.parse::<jiff::Timestamp>();
         let time = zoned.or_else(|_| {
             let civil = text.parse::<jiff::civil::DateTime>()?;
@@ -106,12 +113,25 @@ mod tests {
             ("2025-01-01T12:00:00Z", "2025-01-01T12:00:00.000Z"),
             ("2025-01-01T14:00:00.0019+02:00", "2025-01-01T12:00:00.001Z"),
             ("2025-01-01T12:00:00.123456", "2025-01-01T12:00:00.123Z"),
+            ("2025-01-01t12:00:00z", "2025-01-01T12:00:00.000Z"),
+            ("2025-01-01 00:00:00-23:59", "2025-01-01T23:59:00.000Z"),
             ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(Timestamp::parse(given).unwrap().to_string(), shown, "{given}");
         }
-        for bad in ["", "yesterday", "1704067200", "2025-13-01T00:00:00Z", "2025-01-01T00:00:00Z\n"]
-        {
+        for bad in [
+            "",
+            "yesterday",
+            "1704067200",
+            "2025-13-01T00:00:00Z",
+            "2025-01-01T00:00:00Z\n",
+            "2025-01-01",
+            "2025-01-01T00:00:00+25:00",
+            "2025-01-01T00:00:00+24:00",
+            "2025-01-01T00:00:00+0200",
+            "2025-01-01T00:00:00Z[UTC]",
+            "2025-01-01T00:00:00+00:00[UTC]",
+        ] {
             assert_eq!(Timestamp::parse(bad), Err(InvalidTimestamp), "{bad:?}");
         }
     }
