@@ -174,6 +174,7 @@ impl Actor for SupervisorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.obituary.begin();
         self.probe(ctx);
         self.sweep(ctx);
     }

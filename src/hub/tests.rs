@@ -39,17 +39,22 @@ fn in_system(test: impl AsyncFnOnce(Hub)) {
     in_system_with(Upcasters::default(), test);
 }
 
-fn in_system_with(upcasters: Upcasters, test: impl AsyncFnOnce(Hub)) {
+/// A hub on a store in memory, and the folder of its spool.
+fn hub(upcasters: Upcasters) -> (Hub, tempfile::TempDir) {
     let mut config = Config::default();
     config.subscribe.idle_grace = Duration::from_millis(50);
     // A test may be held up; no publish is to fail for that.
     config.publish.timeout = PATIENCE;
+    let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), 1 << 30, 1 << 26).unwrap();
+    let store = Arc::new(MemoryStore::new(rules));
+    (Hub::start_with(config, store, spool, upcasters), dir)
+}
+
+fn in_system_with(upcasters: Upcasters, test: impl AsyncFnOnce(Hub)) {
     actix::System::new().block_on(async {
-        let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
-        let dir = tempfile::tempdir().unwrap();
-        let spool = Spool::open(dir.path(), 1 << 30, 1 << 26).unwrap();
-        let store = Arc::new(MemoryStore::new(rules));
-        let hub = Hub::start_with(config, store, spool, upcasters);
+        let (hub, _dir) = hub(upcasters);
         tokio::time::timeout(PATIENCE * 2, test(hub)).await.expect("the test ends in time");
     });
 }
@@ -294,4 +299,27 @@ fn a_program_publishes_and_follows_without_http() {
         let request = RangeRequest::after(EventId::START, usize::MAX, usize::MAX);
         assert_eq!(hub.range(&run_id(), request).await.unwrap().events.len(), 22);
     });
+}
+
+#[test]
+fn a_program_may_stop_its_system_without_closing_the_hub() {
+    let (ended, end) = mpsc::channel();
+    // Which thread ends first is chance: about one in a thousand of these hung.
+    for _ in 0..2000 {
+        let ended = ended.clone();
+        std::thread::spawn(move || {
+            let system = actix::System::new();
+            let (hub, _dir, _stream) = system.block_on(async {
+                let (hub, dir) = hub(Upcasters::default());
+                let stream = subscribe(&hub).await;
+                publish(&hub, 1).await;
+                actix::System::current().stop();
+                (hub, dir, stream)
+            });
+            system.run().unwrap();
+            drop(hub);
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(PATIENCE).expect("the program ends");
+    }
 }

@@ -91,6 +91,7 @@ impl Actor for RunActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.obituary.begin();
         metrics::followed_runs(1.0);
         let Some(core) = self.core.upgrade() else { return ctx.stop() };
         let reached = self.reached();

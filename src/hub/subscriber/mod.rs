@@ -278,6 +278,7 @@ impl Actor for SubscriberActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.obituary.begin();
         self.tell_mode();
         match self.outbox.progress().blind {
             Some(start) => self.find_out(start, ctx),

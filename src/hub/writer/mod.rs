@@ -384,6 +384,7 @@ impl Actor for WriterActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.obituary.begin();
         ctx.run_interval(LOOK_EVERY, Self::fly);
         self.fly(ctx);
     }
