@@ -28,6 +28,10 @@ pub(super) struct Ledger {
     /// The last few writers, each with the greatest of its numbers that was applied; the latest last.
     #[serde(default)]
     writers: Vec<(u64, u64)>,
+    /// Writers with numbers below those that were not applied, because they were refused: should nobody have heard
+    /// of that, they come again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<(u64, u64)>,
 }
 
 /// Writers remembered. A hub that starts sends again what the one before it left in the spool, before it
@@ -64,6 +68,7 @@ impl Ledger {
             first_sequence: 1,
             first: (0, 0),
             writers: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -112,16 +117,33 @@ impl Ledger {
 
     /// Whether the writer's publish of this number was applied before.
     fn has_applied(&self, writer: u64, number: u64) -> bool {
-        self.writers.iter().any(|(known, applied)| *known == writer && *applied >= number)
+        self.applied(writer) >= number && !self.refused.contains(&(writer, number))
+    }
+
+    /// The greatest of the writer's numbers that was applied.
+    fn applied(&self, writer: u64) -> u64 {
+        let known = self.writers.iter().find(|(known, _)| *known == writer);
+        known.map_or(0, |(_, applied)| *applied)
     }
 
     /// The writer's publish of this number is applied.
-    fn applied(&mut self, writer: u64, number: u64) {
+    fn apply(&mut self, writer: u64, number: u64) {
+        let greatest = self.applied(writer).max(number);
         self.writers.retain(|(known, _)| *known != writer);
-        self.writers.push((writer, number));
+        self.writers.push((writer, greatest));
         if self.writers.len() > WRITERS {
             self.writers.remove(0);
         }
+        self.refused.retain(|refused| *refused != (writer, number));
+    }
+
+    /// Forgets refusals that are of no use any more: a writer never goes back behind the first of its numbers here.
+    fn forget_refusals(&mut self, writer: u64, first: u64) {
+        let writers = &self.writers;
+        self.refused.retain(|(known, number)| {
+            let applied = writers.iter().find(|(writer, _)| writer == known).map(|(_, at)| *at);
+            applied.is_some_and(|at| *number < at) && (*known != writer || *number >= first)
+        });
     }
 
     /// Whether any of these publishes stores an event: only then a run begins, or begins anew.
@@ -137,7 +159,7 @@ impl Ledger {
         publishes
             .iter()
             .filter(|publish| !self.has_applied(writer, publish.number))
-            .take_while(|publish| self.reused(publish, now_ms, keys).is_none())
+            .filter(|publish| self.reused(publish, now_ms, keys).is_none())
             .any(|publish| publish.events.iter().any(is_new))
     }
 
@@ -168,8 +190,8 @@ impl Ledger {
         }
     }
 
-    /// Gives the events of a writer's publishes their places, up to one that reuses an `event_id`. `stored` is called
-    /// for each event that is new.
+    /// Gives the events of a writer's publishes their places, or finds that one reuses an `event_id`, or that it was
+    /// applied before. `stored` is called for each event that is new.
     pub(super) fn place<'e>(
         &mut self,
         append: &'e RunAppend,
@@ -178,23 +200,25 @@ impl Ledger {
         keys: &mut KeyWindow,
         mut stored: impl FnMut(&'e NewEvent, Placed),
     ) -> Vec<PublishOutcome> {
-        let mut held = false;
+        let (writer, mut refused) = (append.writer, Vec::new());
         let place = |publish: &'e Publish| {
-            if self.has_applied(append.writer, publish.number) {
+            if self.has_applied(writer, publish.number) {
                 return PublishOutcome::Already;
             }
-            if held {
-                return PublishOutcome::Held;
-            }
             if let Some(index) = self.reused(publish, now_ms, keys) {
-                // Its number is not applied, so none behind it may be.
-                held = true;
+                refused.push((writer, publish.number));
                 return PublishOutcome::KeyReused { index };
             }
-            self.applied(append.writer, publish.number);
+            self.apply(writer, publish.number);
             self.place_one(publish, now_ms, rules, keys, &mut stored)
         };
-        append.publishes.iter().map(place).collect()
+        let outcomes = append.publishes.iter().map(place).collect();
+        refused.retain(|refused| !self.refused.contains(refused));
+        self.refused.append(&mut refused);
+        if !self.refused.is_empty() {
+            self.forget_refusals(writer, append.publishes.first().map_or(0, |first| first.number));
+        }
+        outcomes
     }
 
     fn place_one<'e>(

@@ -91,8 +91,6 @@ pub enum PublishOutcome {
         /// Index within the publish.
         index: usize,
     },
-    /// Nothing was done, because one before it in the same append was refused, and numbers are applied in order.
-    Held,
 }
 
 /// The place of one event.

@@ -54,14 +54,12 @@ pub(super) enum Told {
 }
 
 impl Told {
-    /// None if the publish is still to be sent.
-    fn of(outcome: PublishOutcome) -> Option<Self> {
+    fn of(outcome: PublishOutcome) -> Self {
         match outcome {
-            PublishOutcome::Stored(placed) => Some(Self::Stored(placed)),
-            PublishOutcome::KeyReused { index } => Some(Self::KeyReused { index }),
-            PublishOutcome::Held => None,
+            PublishOutcome::Stored(placed) => Self::Stored(placed),
+            PublishOutcome::KeyReused { index } => Self::KeyReused { index },
             // Applied by an earlier attempt, and not to be found any more.
-            PublishOutcome::Already => Some(Self::Late),
+            PublishOutcome::Already => Self::Late,
         }
     }
 }

@@ -419,9 +419,9 @@ impl Queue {
         (!legs.is_empty()).then_some(FlightState { legs, attempt: None })
     }
 
-    /// Tells those who wait what became of their publishes. What the store surely did not take, or held behind one that
-    /// it refused, waits again, at the front; what it may have taken stays under way, to be sent again under its numbers.
-    /// An attempt that another has overtaken says nothing any more.
+    /// Tells those who wait what became of their publishes. What the store surely did not take waits
+    /// again, at the front; what it may have taken stays under way, to be sent again under its numbers. An
+    /// attempt that another has overtaken says nothing any more.
     pub(super) fn settle(
         self: &Arc<Self>,
         flight: &Flight,
@@ -432,7 +432,7 @@ impl Queue {
         let mine = |under_way: &mut FlightState| under_way.attempt == Some(flight.attempt);
         let Some(FlightState { legs, .. }) = state.flight.take_if(mine) else { return };
         debug_assert_eq!(legs.len(), flight.legs.len());
-        let (mut again, mut back) = (Vec::new(), Vec::<Pending>::new());
+        let (mut again, mut back) = (Vec::new(), Vec::new());
         for (mut leg, result) in legs.into_iter().zip(results) {
             if leg.spilled {
                 continue;
@@ -440,11 +440,7 @@ impl Queue {
             match result {
                 Err(error) if error.is_transient() => {
                     leg.may_be_applied |= error.outcome_is_unknown();
-                    if leg.may_be_applied {
-                        again.push(leg);
-                    } else {
-                        back.extend(leg.into_waiting());
-                    }
+                    if leg.may_be_applied { &mut again } else { &mut back }.push(leg);
                 }
                 Err(error) => {
                     state.bytes -= leg.bytes;
@@ -467,22 +463,15 @@ impl Queue {
                 }
                 Ok(outcomes) => {
                     state.bytes -= leg.bytes;
-                    let of_publishes = leg.append.publishes.into_iter().zip(leg.replies);
-                    for ((publish, reply), outcome) in of_publishes.zip(outcomes) {
-                        match (Told::of(outcome), reply) {
-                            (Some(told), Some(reply)) => drop(reply.send(told)),
-                            (Some(_), None) => {}
-                            (None, reply) => {
-                                let held = Pending::again(&leg.append.run, publish, reply);
-                                state.bytes += held.bytes;
-                                back.push(held);
-                            }
+                    for (reply, outcome) in leg.replies.into_iter().zip(outcomes) {
+                        if let Some(reply) = reply {
+                            drop(reply.send(Told::of(outcome)));
                         }
                     }
                 }
             }
         }
-        for pending in back.into_iter().rev() {
+        for pending in back.into_iter().flat_map(Leg::into_waiting).rev().collect::<Vec<_>>() {
             state.waiting.push_front(pending);
         }
         state.flight = (!again.is_empty()).then_some(FlightState { legs: again, attempt: None });
@@ -552,19 +541,15 @@ impl State {
     }
 }
 
-impl Pending {
-    /// A publish that was sent and surely not applied.
-    fn again(run: &RunId, publish: Publish, reply: Option<Reply>) -> Self {
-        let bytes = size_of_events(&publish.events);
-        Self { run: run.clone(), events: publish.events, bytes, reply }
-    }
-}
-
 impl Leg {
-    fn into_waiting(self) -> impl Iterator<Item = Pending> {
+    fn into_waiting(self) -> Vec<Pending> {
         let RunAppend { run, publishes, .. } = self.append;
-        let of_publishes = publishes.into_iter().zip(self.replies);
-        of_publishes.map(move |(publish, reply)| Pending::again(&run, publish, reply))
+        let pending = |(publish, reply): (Publish, _)| {
+            let (events, run) = (publish.events, run.clone());
+            let bytes = size_of_events(&events);
+            Pending { run, events, bytes, reply }
+        };
+        publishes.into_iter().zip(self.replies).map(pending).collect()
     }
 
     fn is_wanted(&self) -> bool {

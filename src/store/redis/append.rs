@@ -176,7 +176,6 @@ fn outcome<'a>(
                 .map_err(|_| unreadable("expected an index"))?;
             return Ok(PublishOutcome::KeyReused { index });
         }
-        Some("h") => return Ok(PublishOutcome::Held),
         Some("a") => return Ok(PublishOutcome::Already),
         _ => return Err(unreadable("expected an outcome")),
     }

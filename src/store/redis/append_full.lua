@@ -10,11 +10,17 @@ if not book.numbered then
   -- To begin anew would give numbers twice.
   error('the sequence in ' .. meta .. ' is no number')
 end
--- The greatest number of this writer that was applied.
-local applied = tonumber(book.extra) or 0
-local before = applied
--- Whether a publish was refused. Its number is not applied then, so none behind it may be.
-local held = false
+-- The greatest number of this writer that was applied, and those below it that were not, because they were refused:
+-- should nobody have heard of that, they come again. A writer never goes back, so those below the first are done with.
+local applied, refused, first_number = 0, {}, tonumber((publish_at(at)))
+for number in string.gmatch(book.extra or '', '%d+') do
+  if applied == 0 then
+    applied = tonumber(number)
+  elseif tonumber(number) >= first_number then
+    refused[tonumber(number)] = true
+  end
+end
+local before, done = applied, false
 absorb(book)
 
 -- The index is kept in two generations, each a hash that expires by itself.
@@ -43,7 +49,8 @@ end
 
 for _ = 1, publishes do
   local number, answered, count, first = publish_at(at)
-  local already = tonumber(number) <= applied
+  number = tonumber(number)
+  local already = number <= before and not refused[number]
   at = first
   -- First pass: where each event's arguments are, and whether an event_id is reused.
   local events, digests, reused = {}, {}, nil
@@ -56,7 +63,7 @@ for _ = 1, publishes do
     local timestamp, data, next = measure(at)
     local event = { key = given and key, digest = digest, status = status, head = head, timestamp = timestamp,
       data = data, next = next }
-    if given and not already and not held then
+    if given and not already then
       event.found = find(key)
       local earlier = digests[key] or (event.found and event.found[3])
       if earlier and earlier ~= digest and not reused and not answered then
@@ -70,15 +77,13 @@ for _ = 1, publishes do
   if already then
     -- An earlier attempt has stored it.
     tell('a')
-  elseif held then
-    tell('h')
   elseif reused then
     tell('r')
     tell(int(reused))
-    held = true
+    refused[number] = true
   else
     tell('m')
-    applied = tonumber(number)
+    applied, refused[number], done = math.max(applied, number), nil, true
     local stored = {}
     for _, event in ipairs(events) do
       local place = event.found or (event.key and stored[event.key])
@@ -112,7 +117,13 @@ end
 if indexed then
   redis.call('PEXPIRE', current, int(window * 2))
 end
-if book.last_id and applied > before then
-  close_book(book, redis.call, writer, int(applied))
+if book.last_id and done then
+  local numbers = { int(applied) }
+  for number in pairs(refused) do
+    if number < applied then
+      numbers[#numbers + 1] = int(number)
+    end
+  end
+  close_book(book, redis.call, writer, concat(numbers, ' '))
 end
 return concat(line, ' '), at

@@ -4,14 +4,15 @@
 local ID = '^%d+%-%d+$'
 
 -- The run's sequence, its last id, and the greatest number of this writer that was applied; nil where anything else is
--- met.
+-- met: numbers that were refused before it stand behind that one.
 local function undisturbed(stream, meta, writer)
   local f = redis.pcall('HMGET', meta, 'sequence', 'last_id', 'created_at', 'expires_at', writer)
   local sequence, last = tonumber(f[1]), f[2]
   if sequence and last and f[3] and not f[4] and string.match(last, ID) then
     local behind = redis.pcall('XREVRANGE', stream, '+', '(' .. last, 'COUNT', 1)
-    if not behind.err and not behind[1] then
-      return sequence, last, tonumber(f[5]) or 0
+    local applied = not f[5] and 0 or tonumber(f[5])
+    if applied and not behind.err and not behind[1] then
+      return sequence, last, applied
     end
   end
 end

@@ -141,27 +141,6 @@ fn a_batch_that_was_refused_waits_again_in_its_order() {
 }
 
 #[test]
-fn what_was_held_behind_a_refused_publish_is_sent_next_under_another_number() {
-    let (bench, a) = (Bench::new(1 << 20, 1 << 20), run("a"));
-    let mut told = [1, 2, 3, 4].map(|count| bench.push_waiting(&a, count));
-    let first = bench.flight();
-    let later = bench.push_waiting(&a, 5);
-    let refused = PublishOutcome::KeyReused { index: 1 };
-    let outcomes = vec![stored(1), refused, PublishOutcome::Held, PublishOutcome::Held];
-    bench.queue.settle(&first, vec![Ok(outcomes)]);
-    assert!(matches!(told[0].try_recv(), Ok(Told::Stored(_))));
-    assert!(matches!(told[1].try_recv(), Ok(Told::KeyReused { index: 1 })));
-    assert_eq!(told[2].try_recv().unwrap_err(), TryRecvError::Empty);
-    let second = bench.flight();
-    assert_eq!(sizes(&second.legs[0]), [3, 4, 5]);
-    let last = first.legs[0].publishes.last().unwrap().number;
-    assert!(second.legs[0].publishes.iter().all(|publish| publish.number > last));
-    bench.queue.settle(&second, vec![Ok(vec![stored(3), stored(4), stored(5)])]);
-    assert_eq!((bench.queue.waiting(), bench.bytes()), (0, 0));
-    drop(later);
-}
-
-#[test]
 fn what_nobody_waits_for_any_more_is_not_sent() {
     let (bench, a) = (Bench::new(1 << 20, 1 << 20), run("a"));
     drop(bench.push_waiting(&a, 3));
