@@ -230,6 +230,13 @@ impl Registry {
     }
 
     #[cfg(test)]
+    pub(super) fn tell(&self, run: &RunId, message: &FromRun) {
+        if let Some(slot) = self.slots.lock().get(run) {
+            slot.roster.broadcast(message);
+        }
+    }
+
+    #[cfg(test)]
     pub(super) fn is_followed(&self, run: &RunId) -> bool {
         self.slots.lock().contains_key(run)
     }

@@ -1,5 +1,6 @@
 //! Panics of real actors under load: healed within moments, nothing lost and nothing twice.
 
+use super::subscriber::FromRun;
 use super::{Ack, Hub, Item, Published, SubscribeOptions, Subscription};
 use crate::config::Config;
 use crate::event::parse::{EventLimits, parse_event};
@@ -298,6 +299,28 @@ fn a_program_publishes_and_follows_without_http() {
         }
         let request = RangeRequest::after(EventId::START, usize::MAX, usize::MAX);
         assert_eq!(hub.range(&run_id(), request).await.unwrap().events.len(), 22);
+    });
+}
+
+#[test]
+fn who_reads_what_was_stored_since_a_deletion_hears_nothing_of_it() {
+    in_system(async |hub| {
+        let mut stream = subscribe(&hub).await;
+        publish(&hub, 0).await;
+        assert_eq!(numbers(&mut stream, 1).await, [0]);
+        // Another hub had deleted the run long before its first event.
+        hub.core.registry.tell(&run_id(), &FromRun::Reset { deleted_at: Some(1) });
+        publish(&hub, 1).await;
+        assert_eq!(numbers(&mut stream, 1).await, [1], "neither a gap nor an event twice");
+        // What it has read was deleted.
+        hub.core.registry.tell(&run_id(), &FromRun::Reset { deleted_at: Some(u64::MAX) });
+        let mut left = String::new();
+        while let Some(item) = poll_fn(|cx| stream.poll_next(cx)).await {
+            let Item::Bytes(bytes) = item else { panic!("it was asked for bytes") };
+            left.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+        assert!(left.contains(r#"{"reason":"run_deleted"}"#), "{left}");
+        assert!(!left.contains("gap"), "{left}");
     });
 }
 

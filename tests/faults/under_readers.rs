@@ -57,11 +57,25 @@ fn a_run_that_another_hub_deletes_and_begins_anew() {
     let (_setup, [hub, other], mut stream) = deleted_through_another_hub();
     other.publish_numbers("r", 1, 2);
     stream.closes("run_deleted");
-    // Who reads the new run hears nothing of the old one, even if the hub had not noticed by then.
+    // Who reads the new run hears nothing of the old one.
     let mut anew = hub.follow("/runs/r/events/stream");
     assert_eq!(anew.sequences(2), [1, 2]);
     other.publish_numbers("r", 3, 1);
     assert_eq!(anew.sequences(1), [3]);
+}
+
+#[test]
+fn a_run_is_deleted_also_by_a_hub_that_may_not_list_deletions() {
+    let setup = Setup::redis();
+    let rights = ["resetkeys", "~run:*", "~runs", "~runhub:probe"];
+    let () = setup.redis_server().command(&[&["ACL", "SETUSER", "default"], &rights[..]].concat());
+    let (hub, mut stream, told) = reading(&setup);
+    let setup = setup.with_another_folder();
+    let other = setup.hub();
+    assert_eq!(other.send(Request::new("DELETE", "/runs/r")).status, 204);
+    // Why it is gone the first one may not ask.
+    says_reset(&mut stream, &told["events"][19]["id"]);
+    hub.get("/runs/r").is_problem(404, "RUN_NOT_FOUND");
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Pump {
                     None => self.batch(events, None),
                 },
                 TailItem::Reset => {
-                    let deleted_at = self.ask(|| self.store.deleted_at(&self.run)).await;
+                    let deleted_at = self.ask(|| self.deleted_at()).await;
                     self.reset(deleted_at)
                 }
             };
@@ -148,7 +148,7 @@ impl Pump {
         if oldest.id > self.position {
             let gap = Gap::between(self.position, self.sequence, oldest.id, first.sequence);
             if gap.reason == GapReason::Reset
-                && let deleted_at @ Some(_) = self.store.deleted_at(&self.run).await?
+                && let deleted_at @ Some(_) = self.deleted_at().await?
             {
                 return Ok(Some(Hole::AnotherLife { deleted_at }));
             }
@@ -159,6 +159,13 @@ impl Pump {
         }
         let there = self.store.range(&self.run, RangeRequest::only(self.position)).await?;
         Ok(there.events.is_empty().then_some(Hole::AnotherLife { deleted_at: None }))
+    }
+
+    /// When another hub deleted the run that our position is of.
+    async fn deleted_at(&self) -> Result<Option<u64>, StoreError> {
+        let deleted_at = self.store.deleted_at(&self.run).await?;
+        // What was stored since is another life of the run.
+        Ok(deleted_at.filter(|at| self.position.ms <= *at))
     }
 
     /// Lets the store count in what a foreign program may have written: the end of the run, say.

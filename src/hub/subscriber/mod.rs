@@ -331,9 +331,13 @@ impl Handler<FromRun> for SubscriberActor {
                 let cursor = self.seam.cursor();
                 // Whoever has nothing yet misses nothing.
                 if cursor > EventId::START {
-                    // What was stored since is another life of the run.
-                    if deleted_at.is_some_and(|at| cursor.ms <= at) {
-                        return self.close(CloseReason::RunDeleted, ctx);
+                    match deleted_at {
+                        Some(at) if cursor.ms <= at => {
+                            return self.close(CloseReason::RunDeleted, ctx);
+                        }
+                        // It reads what was stored since, in order; what comes twice is ignored.
+                        Some(_) => return,
+                        None => {}
                     }
                     self.reset_from.get_or_insert(cursor);
                 }
