@@ -16,9 +16,7 @@ pub(super) struct Arbiters {
 impl Arbiters {
     /// One thread a processor, up to eight, and one for the supervisor.
     pub(super) fn start() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let count = processors.clamp(1, 8) + 1;
-        Self { arbiters: (0..count).map(|_| Mutex::new(Arbiter::new())).collect() }
+        Self { arbiters: (0..threads()).map(|_| Mutex::new(Arbiter::new())).collect() }
     }
 
     /// The threads that runs are spread over.
@@ -54,6 +52,12 @@ impl Drop for Arbiters {
             arbiter.lock().stop();
         }
     }
+}
+
+/// How many threads there are in a hub.
+pub(crate) fn threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    processors.clamp(1, 8) + 1
 }
 
 /// Which of `count` shards a run belongs to.

@@ -29,6 +29,7 @@ mod tests;
 mod watchdog;
 mod writer;
 
+pub(crate) use arbiters::threads;
 pub use jobs::JobPublisher;
 pub use local::{Events, Followed};
 pub use mode::{Mode, ModeReport};

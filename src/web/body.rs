@@ -1,14 +1,13 @@
 //! Reading the body of a publish: its type, its size, its pace.
 
 use super::App;
-use super::body_room::Held;
+use super::body_room::{FREE, Held};
 use super::problem::{Code, Problem};
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use actix_web::web::Payload;
 use futures::StreamExt;
 use std::ops::Deref;
-use std::time::Instant;
 
 /// How a body's events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +68,6 @@ impl Deref for Body {
     }
 }
 
-/// Bytes that a body which takes room from others must bring in each `publish.body_timeout`, on average.
-const PACE: usize = 8 << 10;
-
 /// Reads the whole body.
 pub(super) async fn read(
     request: &HttpRequest,
@@ -84,8 +80,8 @@ pub(super) async fn read(
     let declared =
         request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let declared: usize = declared.unwrap_or(0);
-    let mut bytes = Vec::with_capacity(declared.min(1 << 20));
-    let (mut held, began) = (app.bodies.hold(), Instant::now());
+    let mut bytes = Vec::with_capacity(declared.min(FREE));
+    let mut held = app.bodies.hold();
     loop {
         let next = tokio::time::timeout(config.body_timeout, payload.next()).await;
         let Ok(next) = next else {
@@ -94,7 +90,10 @@ pub(super) async fn read(
         };
         match next {
             None => return Ok(Body { bytes, _held: held }),
-            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
+            Some(Ok(chunk)) => {
+                bytes.extend_from_slice(&chunk);
+                held.came(chunk.len(), config.body_timeout)?;
+            }
             Some(Err(_)) => return Err(Problem::new(Code::InvalidJson, "the body was cut off")),
         }
         if bytes.len().max(declared) > most {
@@ -104,13 +103,5 @@ pub(super) async fn read(
             return Err(Problem::new(code, format!("the body has more than {most} bytes")));
         }
         held.set(bytes.len())?;
-        let paces = u32::try_from(bytes.len() / PACE + 1).unwrap_or(u32::MAX);
-        if held.is_any() && began.elapsed() > config.body_timeout.saturating_mul(paces) {
-            let detail = format!(
-                "the body comes too slowly: fewer than {PACE} bytes in {:?}",
-                config.body_timeout
-            );
-            return Err(Problem::new(Code::InvalidJson, detail).within_a_body());
-        }
     }
 }

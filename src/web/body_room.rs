@@ -1,16 +1,20 @@
-//! The memory for bodies that are being read, which all requests share: bodies that are large, or come slowly, cannot
-//! take all there is. Small bodies need none of it, so that they get through whatever others send.
+//! The memory for bodies that are being read, which all requests share: bodies that are large cannot take all there is,
+//! and those that have some of it must come on. Small bodies need none, so that they get through whatever others send.
 
 use super::problem::{Code, Problem};
 use crate::config::PublishConfig;
+use crate::event::parse::MAX_ENVELOPE;
 use crate::telemetry::metrics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// What each body may have beside the room.
-const FREE: usize = 16 << 10;
+pub(super) const FREE: usize = 16 << 10;
 /// Room is taken in pieces of this size.
 const PIECE: usize = 64 << 10;
+/// Bytes that a body which has some of the room must bring in each of its time limits.
+const PACE: usize = 8 << 10;
 
 /// The room; see the module.
 #[derive(Debug)]
@@ -24,18 +28,23 @@ pub(super) struct BodyRoom {
 pub(super) struct Held {
     room: Arc<BodyRoom>,
     bytes: usize,
+    /// What has come, and since when.
+    came: usize,
+    since: Instant,
 }
 
 impl BodyRoom {
-    /// The room that is configured; one body fits in any case.
+    /// The room that is configured; one body, or line, fits in any case.
     pub(super) fn new(config: &PublishConfig) -> Arc<Self> {
-        let most = config.bodies.as_usize().max(config.max_body.as_usize());
-        Arc::new(Self { most: most.next_multiple_of(PIECE), taken: AtomicUsize::new(0) })
+        let line = config.max_data.as_usize().saturating_add(MAX_ENVELOPE);
+        let most = config.bodies.as_usize().max(config.max_body.as_usize()).max(line);
+        let most = most.checked_next_multiple_of(PIECE).unwrap_or(usize::MAX);
+        Arc::new(Self { most, taken: AtomicUsize::new(0) })
     }
 
     /// For one body.
     pub(super) fn hold(self: &Arc<Self>) -> Held {
-        Held { room: Arc::clone(self), bytes: 0 }
+        Held { room: Arc::clone(self), bytes: 0, came: 0, since: Instant::now() }
     }
 }
 
@@ -46,7 +55,7 @@ impl Held {
         let taken = &self.room.taken;
         if bytes > self.bytes {
             let more = bytes - self.bytes;
-            let fits = |taken: usize| Some(taken + more).filter(|sum| *sum <= self.room.most);
+            let fits = |taken: usize| taken.checked_add(more).filter(|sum| *sum <= self.room.most);
             if taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
                 let detail = format!(
                     "the bodies that are being read take up the {} bytes there are for them (publish.bodies); send it \
@@ -66,9 +75,18 @@ impl Held {
         Ok(())
     }
 
-    /// Whether it has anything of the room.
-    pub(super) fn is_any(&self) -> bool {
-        self.bytes > 0
+    /// So many bytes more have come. Whoever has some of the room must bring some in each `limit`.
+    pub(super) fn came(&mut self, bytes: usize, limit: Duration) -> Result<(), Problem> {
+        self.came += bytes;
+        if self.since.elapsed() <= limit {
+            return Ok(());
+        }
+        if self.bytes > 0 && self.came < PACE {
+            let detail = format!("the body comes too slowly: fewer than {PACE} bytes in {limit:?}");
+            return Err(Problem::new(Code::InvalidJson, detail).within_a_body());
+        }
+        (self.came, self.since) = (0, Instant::now());
+        Ok(())
     }
 }
 
@@ -85,9 +103,23 @@ mod tests {
     use crate::config::ByteCount;
 
     #[test]
+    fn there_is_room_for_one_whatever_is_configured() {
+        let config = PublishConfig {
+            bodies: ByteCount(u64::MAX),
+            max_body: ByteCount(1),
+            ..PublishConfig::default()
+        };
+        BodyRoom::new(&config).hold().set(1 << 40).unwrap();
+        let config = PublishConfig { bodies: ByteCount(0), ..config };
+        let line = config.max_data.as_usize() + MAX_ENVELOPE;
+        BodyRoom::new(&config).hold().set(line).unwrap();
+    }
+
+    #[test]
     fn what_is_held_comes_back_and_small_bodies_need_none() {
         let config = PublishConfig {
             bodies: ByteCount(1),
+            max_data: ByteCount(1),
             max_body: ByteCount(2 * PIECE as u64),
             ..PublishConfig::default()
         };
@@ -97,7 +129,6 @@ mod tests {
         b.set(FREE + 1).unwrap();
         assert_eq!(b.set(FREE + PIECE + 1).unwrap_err().code(), Code::RateLimited);
         a.set(FREE).unwrap();
-        assert!(!a.is_any() && b.is_any());
         b.set(FREE + PIECE + 1).unwrap();
         assert!(a.set(FREE + 1).is_err());
         drop(b);

@@ -64,6 +64,20 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The server is done with it, whatever it has not written: who waits for that gets nothing more.
+        let waiting = {
+            let state = &mut *self.0.borrow_mut();
+            (state.flushed, state.socket) = (true, None);
+            state.waiting.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+}
+
 impl Handover {
     /// The server is about to write something.
     pub(super) fn begin(&self) {

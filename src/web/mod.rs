@@ -27,6 +27,7 @@ mod turns;
 mod ws;
 
 pub use problem::{Code, Problem};
+pub(crate) use server::workers;
 pub use server::{Server, bind};
 
 use crate::event::RunId;

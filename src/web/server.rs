@@ -165,7 +165,8 @@ impl Server {
     }
 }
 
-fn workers(config: &Config) -> usize {
+/// The threads that serve connections.
+pub(crate) fn workers(config: &Config) -> usize {
     let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     match usize::try_from(config.server.workers) {
         Ok(0) | Err(_) => processors(),

@@ -73,7 +73,11 @@ pub(super) async fn publish(
                 let problem = Problem::new(Code::InvalidJson, "the body was cut off");
                 return Err(lines.ended(problem, lines.lines + 1));
             }
-            Ok(Some(Ok(chunk))) => lines.take(&chunk).await?,
+            Ok(Some(Ok(chunk))) => {
+                let came = lines.held.came(chunk.len(), config.stream_timeout);
+                came.map_err(|problem| lines.ended(problem, lines.lines + 1))?;
+                lines.take(&chunk).await?;
+            }
             Ok(None) => break,
         }
     }
