@@ -72,8 +72,8 @@ section! {
         max_data: ByteCount = ByteCount(1 << 20),
         /// The largest body of a publish.
         max_body: ByteCount = ByteCount(16 << 20),
-        /// Memory for all bodies together that are being read, beside 16 KiB for each. Publishes for which there is
-        /// no room get 429.
+        /// Memory for all bodies together that are being read, beside 16 KiB for each; at least that of one body.
+        /// Publishes for which there is no room get 429.
         bodies: ByteCount = ByteCount(256 << 20),
         /// The most events in one publish.
         max_batch: u64 = 1000,

@@ -83,6 +83,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     gauge!(SUBSCRIBERS).set(0.0);
     gauge!(FOLLOWED_RUNS).set(0.0);
     gauge!(BODY_BYTES).set(0.0);
+    // What is only seen once it has happened cannot be told from what never was.
+    for name in [CONNECTIONS_REFUSED, SPOOLED, DRAINED] {
+        counter!(name).absolute(0);
+    }
     for actor in ["WriterActor", "RunActor", "SubscriberActor", "SupervisorActor"] {
         counter!(PANICS, "actor" => actor).absolute(0);
     }

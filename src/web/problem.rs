@@ -169,7 +169,8 @@ impl ResponseError for Problem {
             let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
             response.insert_header((ALLOW, names.join(", ")));
         }
-        if self.ends_connection {
+        // Who may not follow must not keep a connection that others need.
+        if self.ends_connection || self.code == Code::TooManySubscribers {
             response.force_close();
         }
         if matches!(self.code.status(), 429 | 503) {

@@ -99,6 +99,8 @@ fn with_few_descriptors_the_hub_keeps_what_it_needs_itself() {
     let mut open: Vec<Stream> =
         std::iter::repeat_with(stream).take_while(|stream| stream.head.status == 200).collect();
     hub.get("/runs/r/events/stream").is_problem(503, "TOO_MANY_SUBSCRIBERS");
+    // Who may not follow keeps no connection, either.
+    assert_eq!(stream().head.header("connection"), Some("close"));
     assert!((10..limit / 2).contains(&open.len()), "{} of {limit}", open.len());
     // Clients that say nothing: those whom the hub has no room for are closed, the others let go in time.
     let _idle: Vec<TcpStream> =
