@@ -95,7 +95,10 @@ pub(super) fn text_of(response: Response<Body>) -> Result<String, Failure> {
     let part = |name| problem.as_ref().and_then(|p| p.get(name)?.as_str().map(str::to_owned));
     match (part("code"), part("detail")) {
         (Some(code), Some(detail)) => {
-            Err(Failure::Failed(format!("the hub answered {code}: {detail}")))
+            let answered = format!("the hub answered {code}: {detail}");
+            // Its words are those of the command.
+            let is_usage = code == "INVALID_QUERY";
+            Err(if is_usage { Failure::Usage(answered) } else { Failure::Failed(answered) })
         }
         _ => Err(Failure::Failed(format!("the hub answered {status}"))),
     }

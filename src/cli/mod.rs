@@ -5,6 +5,7 @@
 mod check;
 mod client;
 mod demo;
+mod dotenv;
 mod files;
 mod history;
 mod output;
@@ -17,6 +18,7 @@ mod tail;
 mod telling;
 
 use clap::{Args, Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// The event hub for agent runs: publish, store, follow live, resume, replay.
@@ -67,16 +69,24 @@ enum Failure {
 
 /// Runs the command that the process was called with.
 pub fn run() -> ExitCode {
-    // A missing file is usual; a broken one is not worth stopping for, and may hold secrets.
-    if let Err(error) = dotenvy::from_path(".env")
-        && !error.not_found()
-    {
-        eprintln!(
-            "runhub: .env could not be read as a whole; what stands before the fault was taken"
-        );
-    }
+    let outcome = dotenv::load().and_then(|()| run_command());
+    let (code, message) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => (1, message),
+        Err(Failure::Usage(message)) => (2, message),
+    };
+    say(&format!("runhub: {}", crate::telemetry::log::one_line(&message)));
+    ExitCode::from(code)
+}
+
+/// Writes a line to standard error, if that can be written to: a full disk behind it is no reason to stop.
+fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+fn run_command() -> Result<(), Failure> {
     let cli = Cli::parse();
-    let outcome = match cli.command {
+    match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Publish(args)) => publish::run(&args),
@@ -85,12 +95,5 @@ pub fn run() -> ExitCode {
         Some(Command::Runs(args)) => runs::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
-    };
-    let (code, message) = match outcome {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Failed(message)) => (1, message),
-        Err(Failure::Usage(message)) => (2, message),
-    };
-    eprintln!("runhub: {}", crate::telemetry::log::one_line(&message));
-    ExitCode::from(code)
+    }
 }

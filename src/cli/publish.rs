@@ -1,11 +1,13 @@
 //! `runhub publish`: one event, from the command line.
 
 use super::client::{Client, run_argument, text_of};
+use super::output::goes_on;
 use super::{Failure, Target};
 use crate::event::json_text::push_string;
 use crate::event::{EventType, RunId};
 use clap::Args;
 use serde_json::value::RawValue;
+use std::io::Write;
 
 #[derive(Args)]
 pub(super) struct PublishArgs {
@@ -38,6 +40,6 @@ pub(super) fn run(args: &PublishArgs) -> Result<(), Failure> {
     body.push(b'}');
     let body = String::from_utf8(body).map_err(|e| Failure::Failed(e.to_string()))?;
     let client = Client::new(&args.target.url)?;
-    println!("{}", text_of(client.post(&format!("/runs/{}/events", args.run), &[], &body)?)?);
-    Ok(())
+    let told = text_of(client.post(&format!("/runs/{}/events", args.run), &[], &body)?)?;
+    goes_on(writeln!(std::io::stdout(), "{told}")).map(|_| ())
 }

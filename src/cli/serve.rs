@@ -1,10 +1,11 @@
 //! `runhub serve`: runs the hub until it is told to stop.
 
-use super::{Failure, files, scheduling};
+use super::{Failure, files, say, scheduling};
 use crate::config::{self, Config};
 use crate::embed::{self, StartError};
 use crate::hub::Hub;
 use crate::store::LogStore;
+use crate::telemetry::log::one_line;
 use crate::telemetry::{log as logging, metrics};
 use crate::web::{self, App, Server};
 use clap::Args;
@@ -39,7 +40,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     logging::init(&config.log.level.0);
     let metrics = metrics::install()
         .map_err(|e| Failure::Failed(format!("cannot start the metrics: {e}")))?;
-    files::bound_clients(&mut config);
+    files::bound_clients(&mut config)?;
     if config.server.batch_scheduling {
         scheduling::wait_for_turns();
     }
@@ -111,18 +112,18 @@ pub(super) fn load(args: &ServeArgs) -> Result<Config, Failure> {
 
 fn announce(address: SocketAddr, config: &Config, store: &dyn LogStore) {
     let base = format!("http://{address}");
-    eprintln!("runhub {} listening on {base}", env!("CARGO_PKG_VERSION"));
-    match &config.redis.url {
-        Some(url) => eprintln!("store: Redis at {url}"),
-        None => eprintln!(
-            "store: embedded in {} (set REDIS_URL to use Redis)",
-            crate::telemetry::log::one_line(&store.status().place)
-        ),
-    }
+    let store = match &config.redis.url {
+        Some(url) => format!("Redis at {url}"),
+        None => {
+            format!("embedded in {} (set REDIS_URL to use Redis)", one_line(&store.status().place))
+        }
+    };
     let folder = config.server.data_dir.display().to_string();
-    eprintln!("data folder: {}", crate::telemetry::log::one_line(&folder));
-    eprintln!("follow a run:     curl -N {base}/runs/demo/events/stream");
-    eprintln!(
+    say(&format!("runhub {} listening on {base}", env!("CARGO_PKG_VERSION")));
+    say(&format!("store: {store}"));
+    say(&format!("data folder: {}", one_line(&folder)));
+    say(&format!("follow a run:     curl -N {base}/runs/demo/events/stream"));
+    say(&format!(
         "publish an event: curl -d '{{\"type\":\"llm.stream\",\"data\":{{\"content\":\"hi\"}}}}' {base}/runs/demo/events"
-    );
+    ));
 }

@@ -3,7 +3,7 @@
 use super::client::{Client, run_argument, text_of};
 use super::output::{Printer, goes_on};
 use super::sse::Frames;
-use super::{Failure, Target};
+use super::{Failure, Target, say};
 use crate::event::{EventId, RunId};
 use crate::telemetry::log::one_line;
 use clap::Args;
@@ -79,7 +79,7 @@ pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
         match end {
             End::Finished => return Ok(()),
             End::Lost(reason) => {
-                eprintln!("runhub: {}; connecting again", one_line(&reason));
+                say(&format!("runhub: {}; connecting again", one_line(&reason)));
                 std::thread::sleep(RECONNECT_AFTER);
             }
         }
@@ -123,13 +123,13 @@ fn follow<R: std::io::Read>(
         let reason = reason.as_ref().and_then(|v| v.get("reason")?.as_str()).unwrap_or_default();
         match (frame.name.as_str(), reason) {
             ("close", "run_finished" | "run_deleted") => {
-                eprintln!("runhub: {}", reason.replace('_', " "));
+                say(&format!("runhub: {}", reason.replace('_', " ")));
                 return Ok(End::Finished);
             }
             ("close", reason) => {
                 return Ok(End::Lost(format!("the hub closed the stream: {reason}")));
             }
-            (name, _) => eprintln!("runhub: {} {}", one_line(name), one_line(&frame.data)),
+            (name, _) => say(&format!("runhub: {} {}", one_line(name), one_line(&frame.data))),
         }
     }
 }

@@ -5,7 +5,7 @@ mod demo;
 mod history;
 mod runs;
 
-use crate::common::{Hub, Request, Setup};
+use crate::common::{Hub, Request, Setup, until};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -76,6 +76,46 @@ fn a_start_that_cannot_be_says_why_in_one_line() {
     );
     let _running = setup.hub();
     fails(&setup, &free, &[], 1, "is in use by another hub");
+    let few = Setup::embedded().run_by(&["sh", "-c", "ulimit -n 60 && exec \"$@\"", "sh"]);
+    fails(&few, &free, &[], 1, "only 60 files may be open at once");
+}
+
+#[test]
+fn what_of_the_dotenv_file_is_the_hubs_own_must_be_readable() {
+    let setup = Setup::embedded();
+    let file = setup.data_dir().with_file_name(".env");
+    std::fs::write(&file, "APP_NAME=My App\nRUNHUB_BIND=here\n").unwrap();
+    fails(&setup, &["serve"], &[], 2, "RUNHUB_BIND: bad value for server.bind");
+    fails(&setup, &["serve"], &[("RUNHUB_SERVER__BIND", "there")], 2, "RUNHUB_SERVER__BIND: bad");
+    std::fs::write(&file, "X=1\nREDIS_URL=redis://h/0 secret\n").unwrap();
+    fails(&setup, &["serve"], &[], 2, ".env, line 2: the value of REDIS_URL cannot be read");
+    assert!(!String::from_utf8(output(&setup, &["serve"], &[]).stderr).unwrap().contains("secret"));
+}
+
+#[test]
+fn where_nothing_can_be_written_nothing_panics() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let setup = Setup::embedded();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let mut serve = setup.command();
+    let mut serve = serve.args(["serve", "--bind", &address]).stderr(full()).spawn().unwrap();
+    until("the hub serves", || {
+        Request::new("GET", "/health/ready").try_send(port).ok().filter(|a| a.status == 200)
+    });
+    let mut publish = setup.command();
+    publish.args(["publish", "r", "a.b"]).env("RUNHUB_URL", format!("http://{address}"));
+    let told = publish.stdout(full()).output().unwrap();
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert_eq!(told.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output"), "{said}");
+    // Whoever read what it says may be gone.
+    publish.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut publish = publish.spawn().unwrap();
+    drop(publish.stdout.take());
+    assert_eq!(publish.wait().unwrap().code(), Some(0));
+    serve.kill().unwrap();
+    serve.wait().unwrap();
 }
 
 #[test]
@@ -140,7 +180,7 @@ fn publish_and_tail_talk_to_a_hub() {
     fails(&setup, &["publish", "r", "nonsense"], &url, 2, "category.action");
     fails(&setup, &["publish", "r", "a.b", "{"], &url, 2, "DATA is not JSON");
     fails(&setup, &["tail", "r", "--from", "middle"], &url, 2, "--from");
-    fails(&setup, &["tail", "r", "--types", "X"], &url, 1, "INVALID_QUERY");
+    fails(&setup, &["tail", "r", "--types", "X"], &url, 2, "INVALID_QUERY");
     fails(&setup, &["tail", "r", "--deltas", "whole"], &url, 2, "--help");
     let nobody = [("RUNHUB_URL", "http://127.0.0.1:1")];
     fails(&setup, &["publish", "r", "a.b"], &nobody, 1, "cannot reach a hub at http://127.0.0.1:1");

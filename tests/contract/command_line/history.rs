@@ -64,7 +64,7 @@ fn history_is_readable_and_filtered() {
     assert_eq!(lines(&setup, &["history", "r", "--agent", "researcher"], &url), shown[..1]);
     assert_eq!(lines(&setup, &["history", "r", "--types", "tool.*"], &url), shown[1..]);
     fails(&setup, &["history", "nobody"], &url, 1, "the hub answered RUN_NOT_FOUND");
-    fails(&setup, &["history", "r", "--types", "X"], &url, 1, "INVALID_QUERY");
+    fails(&setup, &["history", "r", "--types", "X"], &url, 2, "INVALID_QUERY");
     fails(&setup, &["history", "r", "--after", "x"], &url, 2, "--help");
     fails(&setup, &["history", "a/b"], &url, 2, "--help");
 }
