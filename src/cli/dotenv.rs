@@ -2,17 +2,11 @@
 //! cannot be read is left out, and said; what is the hub's own and cannot be read is an error.
 
 use super::{Failure, say};
+use crate::config::key_of_variable;
 
 const FILE: &str = ".env";
 /// The most lines of one value.
 const LONGEST: usize = 100;
-
-/// Two names of one key: what the environment says under either is stronger than the file.
-const SAME: [[&str; 2]; 3] = [
-    ["RUNHUB_BIND", "RUNHUB_SERVER__BIND"],
-    ["RUNHUB_DATA_DIR", "RUNHUB_SERVER__DATA_DIR"],
-    ["REDIS_URL", "RUNHUB_REDIS__URL"],
-];
 
 /// Takes the file's variables into the environment, but for those that are there.
 pub(super) fn load() -> Result<(), Failure> {
@@ -20,7 +14,8 @@ pub(super) fn load() -> Result<(), Failure> {
         // A missing file is usual.
         return Ok(());
     };
-    let (text, faults) = cleaned(&text, |name| std::env::var_os(name).is_some())?;
+    let set = std::env::vars_os().filter_map(|(name, _)| key_of_variable(name.to_str()?));
+    let (text, faults) = cleaned(&text, &set.collect::<Vec<_>>())?;
     for fault in faults {
         say(&format!("runhub: {fault}; it is left out"));
     }
@@ -28,8 +23,9 @@ pub(super) fn load() -> Result<(), Failure> {
     dotenvy::from_read(text.as_bytes()).map_err(unreadable)
 }
 
-/// The text without what cannot be read, and without what the environment has under another name; and what was wrong.
-fn cleaned(text: &str, is_set: impl Fn(&str) -> bool) -> Result<(String, Vec<String>), Failure> {
+/// The text without what cannot be read, and without the keys that are `set` in the environment, be it under another
+/// name; and what was wrong.
+fn cleaned(text: &str, set: &[(String, String)]) -> Result<(String, Vec<String>), Failure> {
     let (lines, mut at) = (text.lines().collect::<Vec<_>>(), 0);
     let (mut kept, mut faults) = (Vec::new(), Vec::new());
     while at < lines.len() {
@@ -48,8 +44,7 @@ fn cleaned(text: &str, is_set: impl Fn(&str) -> bool) -> Result<(String, Vec<Str
             faults.push(fault);
             continue;
         };
-        let names = SAME.iter().find(|names| names.contains(&key));
-        if !names.is_some_and(|names| names.iter().any(|name| is_set(name))) {
+        if !key_of_variable(key).is_some_and(|key| set.contains(&key)) {
             kept.extend_from_slice(&lines[at..end]);
         }
         at = end;
@@ -80,7 +75,8 @@ mod tests {
     use super::*;
 
     fn loaded(text: &str, set: &[&str]) -> Result<(Vec<(String, String)>, usize), String> {
-        let (text, faults) = cleaned(text, |name| set.contains(&name)).map_err(|e| match e {
+        let set: Vec<_> = set.iter().filter_map(|name| key_of_variable(name)).collect();
+        let (text, faults) = cleaned(text, &set).map_err(|e| match e {
             Failure::Failed(message) | Failure::Usage(message) => message,
         })?;
         let items = dotenvy::from_read_iter(text.as_bytes()).map(Result::unwrap);

@@ -91,15 +91,7 @@ pub fn load(
     // Their order must not decide; a long name is stronger than the short one for the same key.
     variables.sort_by_key(|(name, _)| (name.contains("__"), name.clone()));
     for (name, value) in variables {
-        let short = SHORT_VARIABLES.iter().find(|(short, ..)| *short == name);
-        let Some((section, key)) =
-            short.map(|(_, s, k)| ((*s).to_owned(), (*k).to_owned())).or_else(|| {
-                let (section, key) = name.strip_prefix("RUNHUB_")?.split_once("__")?;
-                Some((section.to_lowercase(), key.to_lowercase()))
-            })
-        else {
-            continue;
-        };
+        let Some((section, key)) = key_of_variable(&name) else { continue };
         set(&mut config, Origin::Variable(name), &section, &key, &toml::Value::String(value))?;
     }
     for (flag, section, key, value) in flags {
@@ -107,6 +99,15 @@ pub fn load(
         set(&mut config, Origin::Flag(flag), section, key, &value)?;
     }
     Ok(config)
+}
+
+/// The section and the key that an environment variable of this name sets; none for a variable of others.
+pub fn key_of_variable(name: &str) -> Option<(String, String)> {
+    if let Some((_, section, key)) = SHORT_VARIABLES.iter().find(|(short, ..)| *short == name) {
+        return Some(((*section).to_owned(), (*key).to_owned()));
+    }
+    let (section, key) = name.strip_prefix("RUNHUB_")?.split_once("__")?;
+    Some((section.to_lowercase(), key.to_lowercase()))
 }
 
 /// Applies the text of a file.

@@ -11,7 +11,7 @@ pub mod render;
 mod sections;
 pub mod setting;
 
-pub use load::{ConfigError, Origin, load};
+pub use load::{ConfigError, Origin, key_of_variable, load};
 pub use sections::{
     Config, EmbeddedConfig, EventsConfig, LogConfig, PublishConfig, RedisConfig, RetentionConfig,
     ServerConfig, SubscribeConfig,

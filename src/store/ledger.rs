@@ -139,11 +139,11 @@ impl Ledger {
 
     /// Forgets refusals that are of no use any more: a writer never goes back behind the first of its numbers here.
     fn forget_refusals(&mut self, writer: u64, first: u64) {
-        let writers = &self.writers;
-        self.refused.retain(|(known, number)| {
-            let applied = writers.iter().find(|(writer, _)| writer == known).map(|(_, at)| *at);
-            applied.is_some_and(|at| *number < at) && (*known != writer || *number >= first)
+        let mut refused = std::mem::take(&mut self.refused);
+        refused.retain(|(known, number)| {
+            *number < self.applied(*known) && (*known != writer || *number >= first)
         });
+        self.refused = refused;
     }
 
     /// Whether any of these publishes stores an event: only then a run begins, or begins anew.
@@ -200,21 +200,21 @@ impl Ledger {
         keys: &mut KeyWindow,
         mut stored: impl FnMut(&'e NewEvent, Placed),
     ) -> Vec<PublishOutcome> {
-        let (writer, mut refused) = (append.writer, Vec::new());
+        let writer = append.writer;
         let place = |publish: &'e Publish| {
             if self.has_applied(writer, publish.number) {
                 return PublishOutcome::Already;
             }
             if let Some(index) = self.reused(publish, now_ms, keys) {
-                refused.push((writer, publish.number));
+                if !self.refused.contains(&(writer, publish.number)) {
+                    self.refused.push((writer, publish.number));
+                }
                 return PublishOutcome::KeyReused { index };
             }
             self.apply(writer, publish.number);
             self.place_one(publish, now_ms, rules, keys, &mut stored)
         };
         let outcomes = append.publishes.iter().map(place).collect();
-        refused.retain(|refused| !self.refused.contains(refused));
-        self.refused.append(&mut refused);
         if !self.refused.is_empty() {
             self.forget_refusals(writer, append.publishes.first().map_or(0, |first| first.number));
         }

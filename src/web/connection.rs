@@ -55,6 +55,11 @@ impl Connection {
         Handover(Rc::clone(&self.0))
     }
 
+    /// For somebody who looks at the connection now and then.
+    pub(super) fn glimpse(&self) -> Glimpse {
+        Glimpse(Rc::downgrade(&self.0))
+    }
+
     /// Does something with the socket, or answers `gone` where there is none any more.
     fn with<R>(&self, gone: R, act: impl FnOnce(Pin<&mut TcpStream>) -> R) -> R {
         match &mut self.0.borrow_mut().socket {
@@ -87,11 +92,6 @@ impl Handover {
     /// Whoever serves the connection sees to its silence.
     pub(super) fn let_be(&self) {
         self.0.borrow_mut().let_be = true;
-    }
-
-    /// For somebody who looks at the connection now and then.
-    pub(super) fn glimpse(&self) -> Glimpse {
-        Glimpse(Rc::downgrade(&self.0))
     }
 
     /// Whether a stream has the socket.

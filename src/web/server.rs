@@ -142,7 +142,7 @@ impl Server {
                     let peer = socket.peer_addr().ok();
                     let full = || DispatchError::Io(io::ErrorKind::QuotaExceeded.into());
                     let connection = Connection::new(admission.admit(socket).ok_or_else(full)?);
-                    silence::watch(connection.handover().glimpse(), longest_silence);
+                    silence::watch(connection.glimpse(), longest_silence);
                     Ok((connection, peer))
                 }
             })

@@ -80,6 +80,12 @@ impl Setup {
         self.run_by(&["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"])
     }
 
+    /// Lets the hub have no more files open at once than so many.
+    pub fn with_few_files(self, most: usize) -> Self {
+        let limited = format!("ulimit -n {most} && exec \"$@\"");
+        self.run_by(&["sh", "-c", &limited, "sh"])
+    }
+
     /// Sets an environment variable of another name.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));

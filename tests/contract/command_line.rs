@@ -76,7 +76,7 @@ fn a_start_that_cannot_be_says_why_in_one_line() {
     );
     let _running = setup.hub();
     fails(&setup, &free, &[], 1, "is in use by another hub");
-    let few = Setup::embedded().run_by(&["sh", "-c", "ulimit -n 60 && exec \"$@\"", "sh"]);
+    let few = Setup::embedded().with_few_files(60);
     fails(&few, &free, &[], 1, "only 60 files may be open at once");
 }
 

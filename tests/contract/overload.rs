@@ -92,8 +92,7 @@ fn a_large_body_that_comes_slowly_is_not_waited_for() {
 fn with_few_descriptors_the_hub_keeps_what_it_needs_itself() {
     // It has threads for each processor.
     let limit = 100 + 20 * std::thread::available_parallelism().unwrap().get();
-    let limited = format!("ulimit -n {limit} && exec \"$@\"");
-    let setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s").run_by(&["sh", "-c", &limited, "sh"]);
+    let setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s").with_few_files(limit);
     let mut hub = setup.hub();
     let stream = || Stream::try_open(hub.port, Request::new("GET", "/runs/r/events/stream"));
     let mut open: Vec<Stream> =

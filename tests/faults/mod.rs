@@ -19,6 +19,11 @@ fn event(number: u64) -> Value {
     json!({ "type": "llm.stream", "data": { "n": number } })
 }
 
+/// An event with a number in its data, whose publisher chose its `event_id`.
+fn keyed(key: &str, number: u64) -> Value {
+    json!({ "type": "a.b", "event_id": key, "data": { "n": number } })
+}
+
 /// The numbers of a run's events, in order, each of which must have its place.
 fn numbers(hub: &Hub, run: &str) -> Vec<u64> {
     let history = hub.history(run);

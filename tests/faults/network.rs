@@ -1,6 +1,6 @@
 //! The network between the hub and Redis: replies lost, connections half open, reset, slow.
 
-use super::{event, holds_all};
+use super::{event, holds_all, keyed};
 use crate::common::proxy::Proxy;
 use crate::common::{Hub, Setup, until};
 use serde_json::{Value, json};
@@ -50,7 +50,6 @@ fn a_refusal_whose_reply_is_lost_costs_the_reused_event_not_its_batch() {
     let (setup, proxy) = behind_a_proxy();
     let setup = setup.set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
-    let keyed = |key: &str, n: u64| json!({ "type": "a.b", "event_id": key, "data": { "n": n } });
     hub.publish("r", &keyed("k", 1));
     proxy.drop_replies(true);
     // Redis refuses it, of which nobody hears, and the publisher is told that it will be stored.

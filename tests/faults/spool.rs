@@ -1,7 +1,7 @@
 //! The spool: what was answered `202 spooled` survives the death of the hub and of the store, and reaches
 //! the store once, in order, before whatever came later.
 
-use super::{event, numbers, until_drained};
+use super::{event, keyed, numbers, until_drained};
 use crate::common::{RedisServer, Request, Setup, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -382,7 +382,6 @@ fn a_damaged_spool_never_stops_the_start_and_costs_itself_alone() {
 fn an_event_id_is_one_event_before_in_and_behind_the_spool() {
     let setup = lasting();
     let hub = setup.hub();
-    let keyed = |key: &str, n: u64| json!({ "type": "a.b", "event_id": key, "data": { "n": n } });
     hub.publish("r", &keyed("before", 1));
     let made = hub.publish("r", &event(2))["events"][0]["event_id"].clone();
     let again =
