@@ -41,8 +41,9 @@ section! {
         connect_timeout: Duration = Duration::from_secs(1),
         /// How long Redis may take to answer a command before the connection is replaced.
         command_timeout: Duration = Duration::from_millis(1500),
-        /// The most connections that wait for new events; runs share them.
-        max_readers: u64 = 64,
+        /// The most connections that wait for new events. One for each thread of the hub reads for all followed runs; the
+        /// others wait at the streams that other programs, or other hubs, write to most often, one at each.
+        max_readers: u64 = 128,
         /// How a run's keys are written: "plain" for run:7:events, "tagged" for run:{7}:events.
         key_style: KeyStyle = KeyStyle::Plain,
         /// Serve the streams job_events:7 and job:7 of other programs as run 7, where run:7:events is

@@ -3,6 +3,7 @@
 mod campaign;
 mod embedded_disk;
 mod failover;
+mod foreign_writers;
 mod network;
 mod proxy_itself;
 mod redis_away;

@@ -12,6 +12,7 @@ mod discovery;
 mod keys;
 mod link;
 mod links;
+mod lookouts;
 mod per_thread;
 mod reader;
 mod reply;
@@ -47,6 +48,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use streams::Streams;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 /// A store on a Redis server. Clones share it.
 #[derive(Clone)]
@@ -81,6 +83,8 @@ pub enum SetupError {
     Thread(#[from] std::io::Error),
 }
 
+/// Connections kept for readers: one for each thread that may follow runs, and one for all others.
+const READERS: usize = 9;
 /// Entries read at first, before their size is known.
 const FIRST_READ: usize = 16;
 /// How long to wait before a question is asked again that the server did not answer.
@@ -119,7 +123,9 @@ impl RedisStore {
         let (appends, ranges) = (links(Use::Writes), links(Use::Reads));
         let most = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
         let streams = Arc::new(Streams::new(keys, config.job_streams, reads.clone()));
-        let tools = reader::Tools { making: making.clone(), streams: Arc::clone(&streams) };
+        let lookouts = Arc::new(Semaphore::new(most.saturating_sub(READERS)));
+        let tools =
+            reader::Tools { making: making.clone(), streams: Arc::clone(&streams), lookouts };
         let readers = Readers::new(tools, most, runtime.handle().clone());
         let inner = Inner {
             rules,

@@ -15,6 +15,7 @@
 use super::dial::describe;
 use super::keys::StreamKey;
 use super::link::{Making, checked, jittered};
+use super::lookouts::Lookouts;
 use super::per_thread::PerThread;
 use super::reply;
 use super::roster::{ROOM, Roster, Wanted};
@@ -29,13 +30,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Streams asked for in one `XREAD`.
 const STREAMS_A_READ: usize = 64;
+/// Where more streams are read at a time than this, there is so much to read that waiting at each would cost more than
+/// it gives.
+const FEW: usize = 8;
 /// Events read of one stream at a time.
-const COUNT: usize = 128;
+pub(super) const COUNT: usize = 128;
 /// How often the streams' heads are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// The same where job streams are served: one that begins is to be heard of within two seconds, and a read
@@ -45,8 +49,8 @@ const CHECK_JOBS_EVERY: Duration = Duration::from_secs(1);
 const STREAMS_A_CHECK: usize = 64;
 /// How often all streams are read from a server that does not tell of changes.
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// How long a reader without runs keeps its connection.
-const IDLE: Duration = Duration::from_secs(5);
+/// How long a connection is kept that is not needed.
+pub(super) const IDLE: Duration = Duration::from_secs(5);
 /// Pauses between attempts to connect: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -56,6 +60,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Tools {
     pub(super) making: Making,
     pub(super) streams: Arc<Streams>,
+    /// As many lookouts as there may be.
+    pub(super) lookouts: Arc<Semaphore>,
 }
 
 /// All readers of a store.
@@ -65,10 +71,10 @@ pub(super) struct Readers {
 }
 
 /// What a reader and its followers share.
-struct Reader {
-    roster: Mutex<Roster>,
+pub(super) struct Reader {
+    pub(super) roster: Mutex<Roster>,
     /// There is something to do.
-    work: Notify,
+    pub(super) work: Notify,
 }
 
 impl Readers {
@@ -252,7 +258,7 @@ impl Reader {
 
     /// Reads on one connection until it is lost, or has not been needed for a while.
     async fn serve(
-        &self,
+        self: &Arc<Self>,
         connection: &mut MultiplexedConnection,
         told: bool,
         pace: &mut Pace,
@@ -261,7 +267,7 @@ impl Reader {
         let losses = tools.making.losses.load(Ordering::Relaxed);
         let jobs = tools.streams.serves_jobs();
         let check_every = if jobs { CHECK_JOBS_EVERY } else { CHECK_EVERY };
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut lookouts) = (Vec::new(), Lookouts::new());
         let mut check_at = Instant::now() + check_every;
         self.roster.lock().all_changed();
         loop {
@@ -269,6 +275,9 @@ impl Reader {
                 let mut roster = self.roster.lock();
                 (roster.next_read(pace.streams(), Instant::now()), roster.next_rested())
             };
+            if told && self.roster.lock().wants_lookout() {
+                lookouts.send_one(self, tools);
+            }
             if !wanted.is_empty() {
                 let read = self.read(connection, &wanted, pace.count(), tools).await;
                 *pace = if read.is_ok() { pace.faster() } else { pace.slower() };
@@ -338,7 +347,10 @@ impl Reader {
             let full = matches!(&entries, Value::Array(entries) if entries.len() >= count);
             // Decoded without the lock: it is the costly part.
             let events = reply::events(run, key, entries)?;
-            self.roster.lock().read(name, events, full);
+            let mut roster = self.roster.lock();
+            if roster.read(name, events, full) && !full && wanted.len() <= FEW {
+                roster.found(name, Instant::now());
+            }
         }
         let mut roster = self.roster.lock();
         silent.iter().for_each(|w| roster.read_nothing(&w.key.name));

@@ -7,11 +7,18 @@
 //! A stream that this process appends to changes by that, and reading it would only show what is known already.
 //! So it is held while an append is under way, and rests for a while after one ([`Rests`]): then many such streams are
 //! looked at together, for what others may have written.
+//!
+//! A stream that others keep writing to gets a lookout ([`lookout`]), and is not read meanwhile.
+
+mod lookout;
+
+pub(super) use lookout::Lookout;
 
 use super::keys::StreamKey;
 use super::rests::Rests;
 use crate::event::{EventId, RunId, StoredEvent};
 use crate::store::TailItem;
+use lookout::Heat;
 use std::collections::{HashMap, VecDeque};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -30,6 +37,8 @@ pub(super) struct Roster {
     changed: VecDeque<u64>,
     /// Those of them that rest.
     rests: Rests,
+    /// Those that are worth a lookout, and have none.
+    wanting: VecDeque<u64>,
 }
 
 struct Entry {
@@ -54,6 +63,11 @@ struct Entry {
     broken: bool,
     /// Its stream may have been deleted or rolled back.
     doubtful: bool,
+    heat: Heat,
+    /// It is among those that want a lookout.
+    wants_lookout: bool,
+    /// The number of the lookout that it has. It is not read meanwhile.
+    lookout: Option<u64>,
 }
 
 /// Where a follower stands that may have something to read.
@@ -98,6 +112,9 @@ impl Roster {
             waits_for_room: false,
             broken: false,
             doubtful: true,
+            heat: Heat::default(),
+            wants_lookout: false,
+            lookout: None,
         };
         self.entries.insert(number, entry);
         self.by_name.entry(name).or_default().push(number);
@@ -173,6 +190,9 @@ impl Roster {
                 continue;
             }
             entry.place = Place::Nowhere;
+            if entry.lookout.is_some() {
+                continue;
+            }
             if entry.appends > 0 && entry.in_step {
                 entry.changed_meanwhile = true;
                 continue;
@@ -193,24 +213,35 @@ impl Roster {
     }
 
     /// Events that were read from a stream behind some position; what is behind a follower's own is for it.
-    /// `full` says that there may be more.
-    pub(super) fn read(&mut self, name: &str, events: Vec<StoredEvent>, full: bool) {
+    /// `full` says that there may be more. True if any of them was new to anybody.
+    pub(super) fn read(&mut self, name: &str, events: Vec<StoredEvent>, full: bool) -> bool {
+        let mut new = false;
         self.hand_to(name, events, |entry, _, events| {
             entry.in_step = !full;
             let known = events.partition_point(|e| e.id <= entry.position);
             if known < events.len() {
                 entry.in_a_row = 0;
+                new = true;
             }
             Some(known)
         });
         if full {
             self.stream_changed(name.as_bytes());
         }
+        new
     }
 
     /// An append to this stream begins.
     pub(super) fn append_begins(&mut self, name: &str) {
-        self.each(name, |entry| entry.appends += 1);
+        let mut has_lookout = false;
+        self.each(name, |entry| {
+            entry.appends += 1;
+            entry.heat = Heat::default();
+            has_lookout |= entry.lookout.is_some();
+        });
+        if has_lookout {
+            self.followers(name).into_iter().for_each(|number| self.call_back(number));
+        }
     }
 
     /// An append to this stream has ended, or nobody waits for its end any more. True if it is to be read.
@@ -361,10 +392,10 @@ impl Roster {
         self.queue_now(number);
     }
 
-    /// As [`queue`](Self::queue), and it rests no more.
+    /// As [`queue`](Self::queue), and it rests no more, and has no lookout.
     fn queue_now(&mut self, number: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
-            entry.rests_until = None;
+            (entry.rests_until, entry.lookout) = (None, None);
             if let Place::Resting(until) = entry.place {
                 self.rests.remove(until, number);
                 entry.place = Place::Nowhere;
@@ -407,278 +438,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::decode_entry;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn run() -> RunId {
-        RunId::parse("7").unwrap()
-    }
-
-    fn key() -> StreamKey {
-        StreamKey { name: "run:7:events".to_owned(), is_jobs: false }
-    }
-
-    fn at(n: u64) -> EventId {
-        if n == 0 { EventId::START } else { EventId::new(n, 0) }
-    }
-
-    fn events(range: std::ops::RangeInclusive<u64>) -> Vec<StoredEvent> {
-        range.map(|n| decode_entry(&run(), at(n), [])).collect()
-    }
-
-    /// When nothing rests any more.
-    fn later() -> Instant {
-        Instant::now() + Rests::LONGEST
-    }
-
-    fn taken(inbox: &mut mpsc::Receiver<TailItem>) -> Vec<u64> {
-        let mut ids = Vec::new();
-        while let Ok(TailItem::Events(events)) = inbox.try_recv() {
-            ids.extend(events.iter().map(|e| e.id.ms));
-        }
-        ids
-    }
-
-    /// A follower for whom all there is, which is nothing, was read.
-    fn followed() -> (Roster, mpsc::Receiver<TailItem>) {
-        let (mut roster, (sink, inbox)) = (Roster::default(), mpsc::channel(ROOM));
-        roster.join(run(), key(), at(0), sink);
-        roster.next_read(64, later());
-        (roster, inbox)
-    }
-
-    /// The `n`th event is an append that follows directly, of which the server tells: its stream rests.
-    fn append(roster: &mut Roster, inbox: &mut mpsc::Receiver<TailItem>, n: u64, now: Instant) {
-        roster.stored("run:7:events", at(n - 1), events(n..=n), now);
-        assert_eq!(taken(inbox).pop(), Some(n));
-        roster.stream_changed(b"run:7:events");
-        assert!(roster.next_read(64, now).is_empty());
-    }
-
-    #[test]
-    fn what_was_stored_behind_the_position_is_not_read_again() {
-        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
-        roster.join(run(), key(), at(0), sink);
-        assert_eq!(
-            roster.next_read(64, later()),
-            [Wanted { run: run(), key: key(), after: at(0) }]
-        );
-        roster.stored("run:7:events", at(0), events(1..=2), Instant::now());
-        // The read that was under way.
-        roster.read("run:7:events", events(1..=3), false);
-        // Another program has written the fourth one.
-        roster.stored("run:7:events", at(4), events(5..=5), Instant::now());
-        assert_eq!(taken(&mut inbox), [1, 2, 3]);
-        assert!(roster.next_read(64, later()).is_empty());
-        roster.stream_changed(b"run:7:events");
-        assert_eq!(roster.next_read(64, later())[0].after, at(3));
-        roster.read("run:7:events", events(4..=5), true);
-        assert_eq!((taken(&mut inbox), roster.next_read(64, later()).len()), (vec![4, 5], 1));
-    }
-
-    #[test]
-    fn a_stream_that_is_appended_to_is_looked_at_when_that_is_over() {
-        let (mut roster, _inbox) = followed();
-        roster.read_nothing("run:7:events");
-        roster.append_begins("run:7:events");
-        roster.stream_changed(b"run:7:events");
-        assert!(roster.next_read(64, later()).is_empty());
-        let now = Instant::now();
-        roster.stored("run:7:events", at(0), events(1..=1), now);
-        assert!(roster.append_ended("run:7:events"));
-        assert!(roster.next_read(64, now).is_empty());
-        let rested = roster.next_rested().unwrap();
-        assert_eq!(roster.next_read(64, rested)[0].after, at(1));
-        // One that ends otherwise is no reason to wait.
-        roster.append_begins("run:7:events");
-        roster.stream_changed(b"run:7:events");
-        assert!(roster.next_read(64, rested).is_empty() && roster.append_ended("run:7:events"));
-        assert_eq!(roster.next_read(64, rested).len(), 1);
-    }
-
-    #[test]
-    fn a_stream_that_nobody_else_writes_to_is_looked_at_less_often() {
-        let ((mut roster, mut inbox), now) = (followed(), Instant::now());
-        let mut rest_after = |roster: &mut Roster, n| {
-            append(roster, &mut inbox, n, now);
-            let rested = roster.next_rested().unwrap();
-            assert_eq!(roster.next_read(64, rested)[0].after, at(n));
-            rested - now
-        };
-        let first = rest_after(&mut roster, 1);
-        let last = (2..=30).map(|n| rest_after(&mut roster, n)).last().unwrap();
-        assert!(first * 10 < last && last <= Rests::LONGEST, "{first:?} {last:?}");
-        // Another program has.
-        roster.read("run:7:events", events(31..=31), false);
-        assert_eq!(rest_after(&mut roster, 32), first);
-    }
-
-    #[test]
-    fn what_an_append_tells_of_is_read_though_the_stream_rests() {
-        let ((mut roster, mut inbox), now) = (followed(), Instant::now());
-        for n in 1..=30 {
-            append(&mut roster, &mut inbox, n, now);
-        }
-        // Another program has written the next one.
-        assert!(!roster.awaits("run:7:events", at(31)));
-        roster.stored_elsewhere("run:7:events");
-        assert_eq!(roster.next_read(64, now)[0].after, at(30));
-        roster.read("run:7:events", events(31..=32), false);
-        assert_eq!(taken(&mut inbox), [31, 32]);
-        assert_eq!((roster.next_read(64, later()), roster.next_rested()), (vec![], None));
-        // Nor does it rest when anything may have happened.
-        append(&mut roster, &mut inbox, 33, now);
-        roster.all_changed();
-        assert_eq!(roster.next_read(64, now)[0].after, at(33));
-    }
-
-    #[test]
-    fn appends_without_a_pause_starve_nobody_who_is_out_of_step() {
-        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
-        roster.append_begins("run:7:events");
-        roster.join(run(), key(), at(0), sink);
-        roster.append_begins("run:7:events");
-        assert_eq!(roster.next_read(64, later())[0].after, at(0));
-        roster.read("run:7:events", events(1..=1), false);
-        roster.append_ended("run:7:events");
-        // Another program has written the second one.
-        for n in [3, 5, 7] {
-            roster.append_begins("run:7:events");
-            assert!(!roster.awaits("run:7:events", at(n - 1)));
-            roster.stored_elsewhere("run:7:events");
-            roster.append_ended("run:7:events");
-            roster.append_begins("run:7:events");
-            assert_eq!(roster.next_read(64, Instant::now())[0].after, at(n - 2));
-            roster.read("run:7:events", events(n - 1..=n), false);
-            roster.append_ended("run:7:events");
-        }
-        assert_eq!(taken(&mut inbox), [1, 2, 3, 4, 5, 6, 7]);
-    }
-
-    #[test]
-    fn a_follower_without_room_is_read_for_when_it_has_some() {
-        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(2));
-        let number = roster.join(run(), key(), at(0), sink);
-        roster.stored("run:7:events", at(0), events(1..=1), Instant::now());
-        assert!(!roster.awaits("run:7:events", at(1)));
-        assert!(roster.next_read(64, later()).is_empty());
-        assert_eq!(taken(&mut inbox), [1]);
-        assert!(roster.has_room(number) && !roster.has_room(number));
-        assert_eq!(roster.next_read(64, later()).len(), 1);
-    }
-
-    #[test]
-    fn a_head_before_the_position_resets_and_one_behind_it_is_read() {
-        let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(ROOM));
-        let number = roster.join(run(), key(), at(5), sink);
-        roster.next_read(64, later());
-        roster.head(number, at(5), at(5));
-        assert!(roster.next_read(64, later()).is_empty());
-        roster.head(number, at(5), at(6));
-        assert_eq!(roster.next_read(64, later())[0].after, at(5));
-        roster.head(number, at(4), at(3));
-        assert!(inbox.try_recv().is_err());
-        roster.head(number, at(5), at(3));
-        assert!(matches!(inbox.try_recv(), Ok(TailItem::Reset)));
-        assert_eq!(roster.next_read(64, later())[0].after, at(0));
-    }
-
-    /// What happens to a stream and its reader, in any order.
-    #[derive(Debug, Clone)]
-    enum Step {
-        /// The hub appends, and hears of it later.
-        Append(u8),
-        /// Another program appends.
-        Foreign(u8),
-        /// The oldest answer to an append arrives.
-        Answer,
-        /// The server's word that the stream has changed arrives.
-        Notice,
-        /// A read is sent.
-        Send,
-        /// The answer to it arrives.
-        Reply,
-        /// The follower takes what there is.
-        Take,
-        /// So many milliseconds pass.
-        Wait(u64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            (1_u8..4).prop_map(Step::Append),
-            (1_u8..4).prop_map(Step::Foreign),
-            Just(Step::Answer),
-            Just(Step::Notice),
-            Just(Step::Send),
-            Just(Step::Reply),
-            Just(Step::Take),
-            (1_u64..150).prop_map(Step::Wait),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_crosses_all_events_come_once_and_in_order(
-            steps in proptest::collection::vec(step(), 0..60)
-        ) {
-            let (mut roster, (sink, mut inbox)) = (Roster::default(), mpsc::channel(3));
-            let number = roster.join(run(), key(), at(0), sink);
-            let (mut log, mut got) = (0_u64, Vec::new());
-            let mut answers = VecDeque::new();
-            // Read by the server at that length; the answer is on its way.
-            let mut reading: Option<(EventId, u64)> = None;
-            let (mut registered, mut notice) = (false, false);
-            let mut clock = Instant::now();
-            let last = [
-                Step::Answer, Step::Notice, Step::Reply, Step::Take, Step::Wait(150), Step::Send, Step::Reply, Step::Take,
-            ];
-            let settle = std::iter::repeat_n(last, 60).flatten();
-            for step in steps.into_iter().chain(settle) {
-                match step {
-                    Step::Append(n) | Step::Foreign(n) => {
-                        let before = log;
-                        log += u64::from(n);
-                        // The server tells once of a stream that was read.
-                        notice |= std::mem::take(&mut registered);
-                        if matches!(step, Step::Append(_)) {
-                            roster.append_begins("run:7:events");
-                            answers.push_back((before, log));
-                        }
-                    }
-                    Step::Answer => if let Some((before, last)) = answers.pop_front() {
-                        let events = events(before + 1..=last);
-                        if roster.awaits("run:7:events", at(before)) {
-                            roster.stored("run:7:events", at(before), events, clock);
-                        } else {
-                            roster.stored_elsewhere("run:7:events");
-                        }
-                        roster.append_ended("run:7:events");
-                    },
-                    Step::Notice => if std::mem::take(&mut notice) {
-                        roster.stream_changed(b"run:7:events");
-                    },
-                    Step::Send => if reading.is_none()
-                        && let Some(wanted) = roster.next_read(64, clock).pop()
-                    {
-                        registered = true;
-                        reading = Some((wanted.after, log));
-                    },
-                    Step::Reply => if let Some((after, length)) = reading.take() {
-                        let until = length.min(after.ms + 4);
-                        roster.read("run:7:events", events(after.ms + 1..=until), until < length);
-                    },
-                    Step::Take => {
-                        got.extend(taken(&mut inbox));
-                        roster.has_room(number);
-                    }
-                    Step::Wait(ms) => clock += Duration::from_millis(ms),
-                }
-            }
-            prop_assert_eq!(got, (1..=log).collect::<Vec<_>>());
-        }
-    }
-}
+mod tests;

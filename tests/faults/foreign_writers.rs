@@ -1,0 +1,134 @@
+//! Streams that other programs keep writing to: a connection waits at each, and its events come once and in order
+//! whatever becomes of that connection.
+
+use super::event;
+use crate::common::{Hub, RedisServer, Setup, Stream, until};
+use serde_json::json;
+
+/// A program that adds events to runs.
+struct Writer<'a> {
+    redis: &'a RedisServer,
+    connection: redis::Connection,
+    runs: &'a [&'a str],
+    /// The number of the last event, which each of the runs has.
+    last: u64,
+}
+
+impl<'a> Writer<'a> {
+    fn new(redis: &'a RedisServer, runs: &'a [&'a str]) -> Self {
+        Self { redis, connection: redis.connection(), runs, last: 0 }
+    }
+
+    /// Adds an event to each run.
+    fn add(&mut self) {
+        self.last += 1;
+        let data = json!({ "n": self.last }).to_string();
+        for run in self.runs {
+            let mut command = redis::cmd("XADD");
+            command.arg(format!("run:{run}:events")).arg("*").arg("sequence").arg(self.last);
+            command.arg("event_category").arg("llm").arg("event_action").arg("stream");
+            let () = command.arg("data").arg(&data).query(&mut self.connection).unwrap();
+        }
+    }
+
+    /// Writes on until so many connections wait at streams, and says which.
+    fn until_waited_at_by(&mut self, count: usize) -> Vec<String> {
+        until("each busy stream is waited at", || {
+            self.add();
+            Some(waiting(self.redis)).filter(|waiting| waiting.len() == count)
+        })
+    }
+}
+
+/// The connections that wait for events, by their ids.
+fn waiting(redis: &RedisServer) -> Vec<String> {
+    let clients: String = redis.command(&["CLIENT", "LIST"]);
+    let field = |client: &str, name: &str| -> String {
+        let field = client.split(' ').find_map(|field| field.strip_prefix(name));
+        field.unwrap_or_default().to_owned()
+    };
+    let waits = |client: &&str| field(client, "flags=").contains('b');
+    clients.lines().filter(waits).map(|client| field(client, "id=")).collect()
+}
+
+fn follow(hub: &Hub, runs: &[&str]) -> Vec<Stream> {
+    runs.iter().map(|run| hub.follow(&format!("/runs/{run}/events/stream"))).collect()
+}
+
+#[track_caller]
+fn have_all(streams: &mut [Stream], last: u64) {
+    for stream in streams {
+        let count = usize::try_from(last).unwrap();
+        assert_eq!(stream.sequences(count), (1..=last).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn connections_that_wait_are_lost_and_made_again() {
+    let setup = Setup::redis();
+    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a", "b", "c"]);
+    let mut streams = follow(&hub, &runs);
+    let mut writer = Writer::new(redis, &runs);
+    for id in writer.until_waited_at_by(3) {
+        let _: u64 = redis.command(&["CLIENT", "KILL", "ID", &id]);
+    }
+    writer.add();
+    let last = writer.last;
+    have_all(&mut streams, last);
+    writer.until_waited_at_by(3);
+    redis.freeze();
+    hub.until_mode("degraded");
+    redis.thaw();
+    hub.until_mode("normal");
+    writer.until_waited_at_by(3);
+    for stream in &mut streams {
+        let count = usize::try_from(writer.last - last).unwrap();
+        assert_eq!(stream.sequences(count), (last + 1..=writer.last).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn no_more_connections_wait_than_there_may_be() {
+    let setup = Setup::redis().set("REDIS__MAX_READERS", "11");
+    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a", "b", "c", "d", "e"]);
+    let mut streams = follow(&hub, &runs);
+    let mut writer = Writer::new(redis, &runs);
+    writer.until_waited_at_by(2);
+    for _ in 0..100 {
+        writer.add();
+        assert!(waiting(redis).len() <= 2);
+    }
+    have_all(&mut streams, writer.last);
+}
+
+#[test]
+fn a_stream_that_the_hub_appends_to_is_not_waited_at() {
+    let setup = Setup::redis();
+    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a"]);
+    let mut streams = follow(&hub, &runs);
+    let mut writer = Writer::new(redis, &runs);
+    writer.until_waited_at_by(1);
+    let mut last = writer.last;
+    until("nothing is waited for", || {
+        last += 1;
+        hub.publish("a", &event(last));
+        waiting(redis).is_empty().then_some(())
+    });
+    have_all(&mut streams, last);
+}
+
+#[test]
+fn a_stream_that_is_waited_at_begins_anew() {
+    let setup = Setup::redis();
+    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a"]);
+    let mut streams = follow(&hub, &runs);
+    let mut writer = Writer::new(redis, &runs);
+    writer.until_waited_at_by(1);
+    have_all(&mut streams, writer.last);
+    let () = redis.command(&["DEL", "run:a:events"]);
+    let words = ["event_category", "a", "event_action", "b", "sequence", "1"];
+    let _: String = redis.command(&[&["XADD", "run:a:events", "1000-0"], &words[..]].concat());
+    let (name, gap) = streams[0].control();
+    assert_eq!((name.as_str(), gap["reason"].as_str()), ("gap", Some("reset")), "{gap}");
+    assert_eq!(streams[0].event().0, "1000-0");
+}
