@@ -11,9 +11,10 @@ fn runs_are_a_table_with_the_last_active_first() {
     let url = address(&hub);
     let url = [("RUNHUB_URL", url.as_str())];
     assert_eq!(lines(&setup, &["runs"], &url).len(), 1, "a head alone");
+    // Of those that were active in the same millisecond the greater name comes first.
     hub.publish_numbers("first", 1, 3);
     hub.publish("second", &json!({ "type": "lifecycle.completed" }));
-    hub.publish("a-long-name-of-a-run", &json!({ "type": "agent.start" }));
+    hub.publish("the-long-name-of-a-run", &json!({ "type": "agent.start" }));
     let _reader = hub.follow("/runs/first/events/stream");
     let table = lines(&setup, &["runs"], &url);
     let rows: Vec<Vec<&str>> = table.iter().map(|row| row.split_whitespace().collect()).collect();
@@ -22,7 +23,7 @@ fn runs_are_a_table_with_the_last_active_first() {
     assert_eq!(
         told,
         [
-            ("a-long-name-of-a-run", "running", "1", "0"),
+            ("the-long-name-of-a-run", "running", "1", "0"),
             ("second", "completed", "1", "0"),
             ("first", "running", "3", "1"),
         ]
