@@ -1,12 +1,14 @@
 //! Several runs on one stream: every event of each, in its order, and a cursor that resumes all of them.
 
-use crate::common::{Frame, Request, Setup, Stream, on_both_stores};
+use crate::common::{Frame, Request, Setup, Stream, on_both_stores, until};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
 on_both_stores!(
     every_run_comes_in_its_order_and_resumes_exactly,
     filters_framing_and_runs_that_are_over,
+    a_run_that_begins_again_is_followed_on,
+    a_run_that_is_deleted_or_expires_is_followed_from_its_new_beginning,
 );
 
 /// The next events: their run, their number, and the cursor behind each.
@@ -73,6 +75,54 @@ fn filters_framing_and_runs_that_are_over(setup: Setup) {
     all.closes("run_finished");
     let over = Request::new("GET", "/events/stream?runs=a,b").header("last-event-id", &cursor);
     assert_eq!(over.send(hub.port).status, 204);
+}
+
+fn a_run_that_begins_again_is_followed_on(setup: Setup) {
+    let hub = setup.hub();
+    let lifecycle = |run, action: &str| {
+        hub.publish(run, &json!({ "type": format!("lifecycle.{action}") }));
+    };
+    hub.publish_numbers("a", 1, 1);
+    lifecycle("b", "completed");
+    let mut stream = hub.follow("/events/stream?runs=a,b");
+    let cursor = events(&mut stream, 2).pop().unwrap().2;
+    // It was over when this one came.
+    let mut resumed = hub.follow_from("/events/stream?runs=a,b", &cursor);
+    lifecycle("b", "started");
+    hub.publish_numbers("b", 3, 1);
+    lifecycle("b", "failed");
+    for stream in [&mut stream, &mut resumed] {
+        assert_eq!(by_run(&events(stream, 3)), HashMap::from([("b", vec![2, 3, 4])]));
+    }
+    lifecycle("a", "completed");
+    // Both are over.
+    for mut stream in [stream, resumed] {
+        assert_eq!(by_run(&events(&mut stream, 1)), HashMap::from([("a", vec![2])]));
+        stream.closes("run_finished");
+    }
+}
+
+fn a_run_that_is_deleted_or_expires_is_followed_from_its_new_beginning(setup: Setup) {
+    let hub = setup.hub();
+    hub.publish_numbers("a", 1, 1);
+    hub.publish_numbers("deleted", 1, 2);
+    hub.publish("expired", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
+    let mut stream = hub.follow("/events/stream?runs=a,deleted,expired");
+    events(&mut stream, 5);
+    assert_eq!(hub.send(Request::new("DELETE", "/runs/deleted")).status, 204);
+    let expiry = Request::new("PUT", "/runs/expired/expiry").json(r#"{"seconds":1}"#);
+    assert_eq!(hub.send(expiry).status, 200);
+    until("the run has expired", || (hub.get("/runs/expired").status == 410).then_some(()));
+    hub.publish_numbers("deleted", 1, 1);
+    assert_eq!(by_run(&events(&mut stream, 1)), HashMap::from([("deleted", vec![1])]));
+    // Who had all of it is told of no gap.
+    hub.publish_numbers("expired", 3, 1);
+    let seen = events(&mut stream, 1);
+    assert_eq!(by_run(&seen), HashMap::from([("expired", vec![3])]));
+    // Nor is anybody who comes back with positions of the new beginnings.
+    let mut resumed = hub.follow_from("/events/stream?runs=a,deleted,expired", &seen[0].2);
+    hub.publish_numbers("deleted", 2, 1);
+    assert_eq!(by_run(&events(&mut resumed, 1)), HashMap::from([("deleted", vec![2])]));
 }
 
 #[test]

@@ -32,6 +32,7 @@ use actix::prelude::*;
 use live::AfterBatch;
 use opening::Opening;
 use seam::{AfterPage, Seam};
+use session::AtEnd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,19 +96,23 @@ impl SubscriberActor {
         let asked = async move { core.run(&run).await };
         ctx.spawn(asked.into_actor(self).map(move |state, actor, ctx| match state {
             _ if actor.core.is_closing() => actor.close(CloseReason::Shutdown, ctx),
-            Ok(state) => match Opening::of(start, &state) {
-                Ok(known) => {
-                    actor.outbox.restart(known.cursor, known.ended);
-                    actor.seam = Seam::new(known.cursor);
-                    actor.known_last = known.last;
-                    actor.doubtful = known.doubtful;
-                    actor.known_first = known.first;
-                    actor.reset_from = known.reset_from;
-                    actor.attach(ctx);
+            Ok(state) => {
+                let (known, over) = Opening::staying(start, &state);
+                if over.is_some() {
+                    // A reader that comes back is told how.
+                    actor.end(ctx);
+                    if actor.outbox.at_end() == AtEnd::Close {
+                        return;
+                    }
                 }
-                // The run is over; a reader that comes back is told how.
-                Err(_) => actor.close(CloseReason::RunFinished, ctx),
-            },
+                actor.outbox.restart(known.cursor, known.ended);
+                actor.seam = Seam::new(known.cursor);
+                actor.known_last = known.last;
+                actor.doubtful = known.doubtful;
+                actor.known_first = known.first;
+                actor.reset_from = known.reset_from;
+                actor.attach(ctx);
+            }
             Err(_) => {
                 ctx.run_later(RETRY_AFTER, move |actor, ctx| actor.find_out(start, ctx));
             }
@@ -233,7 +238,15 @@ impl SubscriberActor {
     /// At the head of the run: over, if the run is.
     fn end_if_over(&mut self, ctx: &mut Context<Self>) {
         if self.outbox.progress().ended {
-            self.close(CloseReason::RunFinished, ctx);
+            self.end(ctx);
+        }
+    }
+
+    /// The reader has everything of a run that is over.
+    fn end(&mut self, ctx: &mut Context<Self>) {
+        match self.outbox.at_end() {
+            AtEnd::Close => self.close(CloseReason::RunFinished, ctx),
+            AtEnd::Stay => self.outbox.push_control(Control::Close(CloseReason::RunFinished)),
         }
     }
 
@@ -319,7 +332,7 @@ impl Handler<FromRun> for SubscriberActor {
                         metrics::fell_behind();
                         self.wait_for_room(ctx);
                     }
-                    AfterBatch::End => self.close(CloseReason::RunFinished, ctx),
+                    AfterBatch::End => self.end(ctx),
                 }
             }
             FromRun::Reached(position) => {

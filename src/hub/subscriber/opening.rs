@@ -47,6 +47,20 @@ impl Opening {
         }
     }
 
+    /// The same for a reader that stays when the run is over, since it may begin again: at its end then, and why nothing
+    /// comes for now.
+    pub(super) fn staying(start: Start, state: &RunState) -> (Self, Option<SubscribeError>) {
+        match (Self::of(start, state), state) {
+            (Ok(known), _) => (known, None),
+            (Err(over), RunState::Known(info)) => {
+                let (last, first) = (info.last_id, info.first_id);
+                let known = Self { cursor: last, last, first, ended: true, ..Self::at_nothing() };
+                (known, Some(over))
+            }
+            (Err(over), _) => (Self::at_nothing(), Some(over)),
+        }
+    }
+
     fn at_known(start: Start, info: &RunInfo) -> Result<Self, SubscribeError> {
         let (first, last, ended) = (info.first_id, info.last_id, info.status.is_ended());
         let (cursor, given) = match start {
@@ -98,8 +112,16 @@ mod tests {
         assert_eq!(of(Start::After(at(1)), &RunState::Unknown).reset_from, Some(at(1)));
         for start in [Start::Live, Start::After(at(9))] {
             assert_eq!(Opening::of(start, &ended), Err(SubscribeError::Finished));
+            let (known, over) = Opening::staying(start, &ended);
+            assert_eq!(
+                (known.cursor, known.ended, over),
+                (at(9), true, Some(SubscribeError::Finished))
+            );
         }
+        assert_eq!(Opening::staying(Start::After(at(8)), &ended).1, None);
         assert!(of(Start::After(at(8)), &ended).ended);
         assert_eq!(Opening::of(Start::Live, &RunState::Expired), Err(SubscribeError::Expired));
+        let expired = Opening::staying(Start::After(at(9)), &RunState::Expired);
+        assert_eq!(expired, (Opening::at_nothing(), Some(SubscribeError::Expired)));
     }
 }

@@ -3,7 +3,7 @@
 //! where its predecessor stopped.
 
 use super::control::{CloseReason, Control, heartbeat};
-use super::session::Start;
+use super::session::{AtEnd, Start};
 use crate::event::frame::Framing;
 use crate::event::{EncodedBatch, EventId, EventType, Filter, Lifecycle, Sequence, Timestamp};
 use bytes::Bytes;
@@ -68,6 +68,7 @@ pub struct Outbox {
     shape: Shape,
     /// Whether deltas that are stored are folded.
     folds: bool,
+    at_end: AtEnd,
     /// Bytes from which on it is full. One batch may stand over.
     limit: usize,
     state: Mutex<State>,
@@ -130,7 +131,18 @@ impl Outbox {
             taken: Vec::new(),
             untaken_since: None,
         };
-        Self { filter, shape, folds, limit: limit.max(1), state: Mutex::new(state) }
+        let (limit, at_end) = (limit.max(1), AtEnd::Close);
+        Self { filter, shape, folds, at_end, limit, state: Mutex::new(state) }
+    }
+
+    /// One of a stream that does this at the end of its run.
+    pub(super) fn that(self, at_end: AtEnd) -> Self {
+        Self { at_end, ..self }
+    }
+
+    /// What its stream does at the end of its run.
+    pub(super) fn at_end(&self) -> AtEnd {
+        self.at_end
     }
 
     /// Puts the wanted events of a batch behind a position in, and moves on past the batch.

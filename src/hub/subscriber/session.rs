@@ -43,6 +43,15 @@ pub struct SubscribeOptions {
     pub must_exist: bool,
 }
 
+/// What a stream does when its reader has everything of a run that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtEnd {
+    /// It says so and ends.
+    Close,
+    /// It says so, and goes on if the run begins again.
+    Stay,
+}
+
 /// Why there is no stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
@@ -103,35 +112,53 @@ impl Hub {
         run: &RunId,
         options: SubscribeOptions,
     ) -> Result<Subscription, SubscribeError> {
+        Ok(self.open_stream(run, options, AtEnd::Close).await?.0)
+    }
+
+    /// Opens a stream; where nothing comes for now because the run is over, also why.
+    pub(super) async fn open_stream(
+        &self,
+        run: &RunId,
+        options: SubscribeOptions,
+        at_end: AtEnd,
+    ) -> Result<(Subscription, Option<SubscribeError>), SubscribeError> {
         let core = &self.core;
         if self.is_closing() {
             return Err(SubscribeError::Closing);
         }
         let place = Place::take(core).ok_or(SubscribeError::TooMany)?;
-        let (known, blind) = match self.run(run).await {
+        let (known, over, blind) = match self.run(run).await {
             Ok(RunState::Unknown) if options.must_exist => return Err(SubscribeError::NotFound),
             Ok(state) => {
-                let known = Opening::of(options.start, &state)?;
-                if known.ended && !self.has_more(run, &known, &options).await {
-                    return Err(SubscribeError::Finished);
+                let (known, mut over) = Opening::staying(options.start, &state);
+                if over.is_none() && known.ended && !self.has_more(run, &known, &options).await {
+                    over = Some(SubscribeError::Finished);
                 }
-                (known, None)
+                (known, over, None)
             }
             Err(error) if options.must_exist || !error.is_transient() => {
                 return Err(SubscribeError::Store(error));
             }
-            Err(_) => (Opening::at_nothing(), Some(options.start)),
+            Err(_) => (Opening::at_nothing(), None, Some(options.start)),
         };
+        if at_end == AtEnd::Close
+            && let Some(over) = over
+        {
+            return Err(over);
+        }
         let config = &core.config.subscribe;
         let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended, blind };
         let SubscribeOptions { filter, shape, fold_deltas, .. } = options;
         let room = config.outbox.as_usize();
-        let outbox = Arc::new(Outbox::new(filter, shape, fold_deltas, room, progress));
+        let outbox = Outbox::new(filter, shape, fold_deltas, room, progress);
+        let outbox = Arc::new(outbox.that(at_end));
         if matches!(shape, Shape::Sse(_)) {
             outbox.push(Item::Bytes(retry(config.retry)));
         }
         let actor = start(core, run, &outbox, &known);
-        Ok(Subscription { core: Arc::clone(core), run: run.clone(), outbox, actor, _place: place })
+        let subscription =
+            Subscription { core: Arc::clone(core), run: run.clone(), outbox, actor, _place: place };
+        Ok((subscription, over))
     }
 }
 
