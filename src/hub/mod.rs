@@ -54,10 +54,12 @@ use pages::Pages;
 use parking_lot::Mutex;
 use questions::Questions;
 use registry::Registry;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use supervisor::{SupervisorActor, SupervisorSlot};
+use tokio::sync::Notify;
 use writer::Shard;
 
 /// The hub. Clones share it.
@@ -84,6 +86,8 @@ struct Core {
     /// Whether the store was asked at least once how it is.
     started: AtomicBool,
     closing: AtomicBool,
+    /// Wakes those who wait until the hub is stopping.
+    closes: Notify,
 }
 
 impl Hub {
@@ -112,6 +116,7 @@ impl Hub {
             open_streams: AtomicUsize::new(0),
             started: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            closes: Notify::new(),
             config,
             store,
             spool,
@@ -237,10 +242,21 @@ impl Hub {
         self.core.is_closing()
     }
 
+    /// Waits until the hub is stopping.
+    pub async fn until_closing(&self) {
+        let mut closes = pin!(self.core.closes.notified());
+        // It may begin between the look and the wait.
+        closes.as_mut().enable();
+        if !self.is_closing() {
+            closes.await;
+        }
+    }
+
     /// Refuses new work, waits until what was taken is stored or spooled, and closes every stream. Takes
     /// no longer than `limit`, and one sync of the spool's disk.
     pub async fn close(&self, limit: Duration) {
         self.core.closing.store(true, Ordering::Release);
+        self.core.closes.notify_waiters();
         let deadline = Instant::now() + limit;
         let waiting = || self.core.shards.iter().map(Shard::waiting).sum::<usize>();
         while waiting() > 0 && Instant::now() < deadline {

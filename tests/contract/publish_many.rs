@@ -11,6 +11,7 @@ on_both_stores!(
     a_bad_element_stops_all_runs,
     lines_are_events_as_they_arrive,
     the_first_bad_line_ends_it,
+    a_hub_that_stops_says_how_many_lines_it_took,
     lines_are_known_by_their_idempotency_key,
 );
 
@@ -180,6 +181,20 @@ fn the_first_bad_line_ends_it(setup: Setup) {
     assert_eq!((&told.json()["line"], &told.json()["count"]), (&json!(2), &json!(1)));
     hub.send(Request::new("POST", STREAM).json("{}")).is_problem(415, "UNSUPPORTED_MEDIA_TYPE");
     hub.post("/runs/r/events?mode=batch", "{}").is_problem(400, "INVALID_QUERY");
+}
+
+fn a_hub_that_stops_says_how_many_lines_it_took(setup: Setup) {
+    let mut hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    let mut lines = Lines::open(&hub, STREAM, "");
+    lines.send(&[line(1), line(2), line(3)[..9].to_vec()].concat());
+    assert_eq!(stream.sequences(2), [1, 2]);
+    hub.signal("-TERM");
+    let told = lines.answer();
+    told.is_problem(503, "STORE_UNAVAILABLE");
+    assert!(told.text().contains("stopping"), "{}", told.text());
+    assert_eq!((&told.json()["line"], &told.json()["count"]), (&json!(3), &json!(2)));
+    assert_eq!(hub.wait(Duration::from_secs(11)).code(), Some(0));
 }
 
 fn lines_are_known_by_their_idempotency_key(setup: Setup) {

@@ -15,6 +15,7 @@ use crate::web::problem::{Code, Problem};
 use actix_web::HttpResponse;
 use actix_web::web::Payload;
 use futures::StreamExt;
+use std::pin::pin;
 
 /// A body under way.
 struct Lines<'a> {
@@ -61,8 +62,17 @@ pub(super) async fn publish(
         standing: None,
         last: None,
     };
+    let mut closing = pin!(app.hub.until_closing());
     loop {
-        let next = tokio::time::timeout(config.stream_timeout, payload.next()).await;
+        let next = tokio::time::timeout(config.stream_timeout, payload.next());
+        let next = tokio::select! {
+            biased;
+            next = next => next,
+            () = &mut closing => {
+                let problem = Problem::from(PublishError::Closing).within_a_body();
+                return Err(lines.ended(problem, lines.lines + 1));
+            }
+        };
         match next {
             Err(_) => {
                 let detail = format!("the body stopped coming for {:?}", config.stream_timeout);
