@@ -121,6 +121,16 @@ fn how_long_a_job_is_kept_is_its_writers_to_say() {
     assert!((500..=600).contains(&left()), "an end sets none either");
     assert_eq!(hub.get("/runs/7").json()["status"], "finished");
     assert!(redis.command::<i64>(&["PTTL", "job:7"]) <= 600_000);
+    // Nor where its writer has said nothing.
+    redis.xadd("job:9", &[("event_type", b"finish")]);
+    let run = hub.get("/runs/9").json();
+    assert_eq!((&run["status"], &run["expires_in"]), (&json!("finished"), &Value::Null));
+    hub.history("9");
+    assert_eq!(redis.command::<i64>(&["PTTL", "job:9"]), -1);
+    // What the hub itself remembers of it does not stay for ever, and is found out again.
+    assert!(redis.command::<i64>(&["PTTL", "run:9:meta"]) > 0);
+    let _: u64 = redis.command(&["DEL", "run:9:meta"]);
+    assert_eq!(hub.get("/runs/9").json()["status"], "finished");
     // One that vanished answers as any stream of a foreign program that did.
     redis.xadd("job:8", &[("event_type", b"task_started")]);
     assert_eq!(hub.get("/runs/8").json()["length"], 1);

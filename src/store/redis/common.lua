@@ -115,11 +115,12 @@ local function absorb(book)
     end
   end
   if status then
-    -- How long a job's stream is kept after its end is its writer's to say.
-    local left = of_jobs and not book.expires and redis.call('PTTL', stream) or -1
+    -- How long a job's stream is kept after its end is its writer's to say, who may not have said so.
+    local of_writer = of_jobs and not book.expires
     set_status(book, status, status_ms)
-    if book.expires and left >= 0 then
-      book.expires = now + left
+    if of_writer and book.expires then
+      local left = redis.call('PTTL', stream)
+      book.expires = left >= 0 and now + left or nil
     end
   end
   book.sequence = math.max(book.sequence, sequence or 0)
@@ -141,7 +142,12 @@ local function close_book(book, call, field, value)
       call('PEXPIREAT', meta, int(book.expires + tombstone))
     else
       call('HDEL', meta, 'expires_at')
-      call('PERSIST', meta)
+      if book.ended then
+        -- A job's, which is found out again if its stream is there for longer.
+        call('PEXPIREAT', meta, int(now + after_end + tombstone))
+      else
+        call('PERSIST', meta)
+      end
       -- What the hub had not set is its writer's.
       if book.had_expiry then call('PERSIST', stream) end
     end
