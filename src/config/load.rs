@@ -62,6 +62,16 @@ pub enum ConfigError {
         /// `section.key`.
         key: String,
     },
+    /// A variable would set a key if another underscore stood in its name.
+    #[error(
+        "environment variable {name} sets nothing: behind a section stand two underscores, {meant}"
+    )]
+    OneUnderscore {
+        /// The variable.
+        name: String,
+        /// What it should be called.
+        meant: String,
+    },
     /// The value does not fit the key.
     #[error("{origin}: bad value for {key}: {expected}")]
     BadValue {
@@ -91,7 +101,12 @@ pub fn load(
     // Their order must not decide; a long name is stronger than the short one for the same key.
     variables.sort_by_key(|(name, _)| (name.contains("__"), name.clone()));
     for (name, value) in variables {
-        let Some((section, key)) = key_of_variable(&name) else { continue };
+        let Some((section, key)) = key_of_variable(&name) else {
+            match meant_by(&name) {
+                Some(meant) => return Err(ConfigError::OneUnderscore { name, meant }),
+                None => continue,
+            }
+        };
         set(&mut config, Origin::Variable(name), &section, &key, &toml::Value::String(value))?;
     }
     for (flag, section, key, value) in flags {
@@ -108,6 +123,20 @@ pub fn key_of_variable(name: &str) -> Option<(String, String)> {
     }
     let (section, key) = name.strip_prefix("RUNHUB_")?.split_once("__")?;
     Some((section.to_lowercase(), key.to_lowercase()))
+}
+
+/// The variable that was meant by one whose name has one underscore behind a section.
+fn meant_by(name: &str) -> Option<String> {
+    let name = name.strip_prefix("RUNHUB_")?.to_lowercase();
+    let mut meant = None;
+    Config::visit(|section, _, keys| {
+        if let Some(key) = name.strip_prefix(section).and_then(|rest| rest.strip_prefix('_'))
+            && keys.iter().any(|known| known.name == key)
+        {
+            meant = Some(format!("RUNHUB_{section}__{key}").to_uppercase());
+        }
+    });
+    meant
 }
 
 /// Applies the text of a file.
@@ -200,6 +229,11 @@ mod tests {
             (
                 with(&[("RUNHUB_PUBLISH__X", "1")], &[]),
                 "environment variable RUNHUB_PUBLISH__X: unknown key publish.x",
+            ),
+            (
+                with(&[("RUNHUB_REDIS_COMMAND_TIMEOUT", "1s")], &[]),
+                "RUNHUB_REDIS_COMMAND_TIMEOUT sets nothing: behind a section stand two underscores, \
+                 RUNHUB_REDIS__COMMAND_TIMEOUT",
             ),
             (
                 with(&[("RUNHUB_BIND", "here")], &[]),
