@@ -47,6 +47,7 @@ use crate::spool::{Spool, SpoolStatus};
 use crate::store::{
     Answer, LogStore, Page, RangeRequest, RunState, RunsCursor, RunsPage, StoreError, StoreStatus,
 };
+use crate::telemetry::metrics;
 use arbiters::Arbiters;
 use futures::FutureExt;
 use mode::SharedMode;
@@ -123,6 +124,7 @@ impl Hub {
             arbiters,
             shards,
         });
+        metrics::mode(core.mode.report().mode.as_str());
         SupervisorActor::start_for(&core);
         if let Err(e) = watchdog::start(&core) {
             log::error!(

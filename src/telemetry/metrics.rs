@@ -87,6 +87,9 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [CONNECTIONS_REFUSED, SPOOLED, DRAINED] {
         counter!(name).absolute(0);
     }
+    for operation in ["append", "read back"] {
+        counter!(STORE_FAILURES, "operation" => operation).absolute(0);
+    }
     for actor in ["WriterActor", "RunActor", "SubscriberActor", "SupervisorActor"] {
         counter!(PANICS, "actor" => actor).absolute(0);
     }

@@ -6,7 +6,7 @@ use crate::hub::{PublishError, SubscribeError};
 use crate::store::StoreError;
 use crate::telemetry::log::one_line;
 use actix_web::body::BoxBody;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde_json::{Map, Value, json};
@@ -96,7 +96,8 @@ pub struct Problem {
     index: Option<usize>,
     /// Numbers that say more, by name.
     numbers: Vec<(&'static str, u64)>,
-    allow: Option<&'static [Method]>,
+    /// A header that says what would do.
+    header: Option<Box<(HeaderName, String)>>,
     /// The connection is of no use any more.
     ends_connection: bool,
 }
@@ -105,7 +106,7 @@ impl Problem {
     /// A problem with what went wrong, and what to do, in words.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let (detail, numbers) = (detail.into(), Vec::new());
-        Self { code, detail, index: None, numbers, allow: None, ends_connection: false }
+        Self { code, detail, index: None, numbers, header: None, ends_connection: false }
     }
 
     /// The same, about the element of a batch at this index.
@@ -129,7 +130,12 @@ impl Problem {
     pub fn method_not_allowed(allowed: &'static [Method]) -> Self {
         let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         let detail = format!("this path takes {}", names.join(", "));
-        Self { allow: Some(allowed), ..Self::new(Code::MethodNotAllowed, detail) }
+        Self::new(Code::MethodNotAllowed, detail).with_header(ALLOW, names.join(", "))
+    }
+
+    /// The same, with a header that says what would do.
+    pub fn with_header(self, name: HeaderName, value: impl Into<String>) -> Self {
+        Self { header: Some(Box::new((name, value.into()))), ..self }
     }
 
     /// Its code.
@@ -165,9 +171,8 @@ impl ResponseError for Problem {
         }
         let mut response = HttpResponse::build(self.status_code());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
-        if let Some(allowed) = self.allow {
-            let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-            response.insert_header((ALLOW, names.join(", ")));
+        if let Some((name, value)) = self.header.as_deref() {
+            response.insert_header((name.clone(), value.as_str()));
         }
         // Who may not follow must not keep a connection that others need.
         if self.ends_connection || self.code == Code::TooManySubscribers {

@@ -110,7 +110,10 @@ fn check_handshake(request: &HttpRequest) -> Result<(), Problem> {
         );
     }
     if !has(header::SEC_WEBSOCKET_VERSION, "13") {
-        return refuse("the version of WebSockets is 13: send Sec-WebSocket-Version: 13");
+        let detail = "the version of WebSockets is 13: send Sec-WebSocket-Version: 13";
+        let problem = Problem::new(Code::InvalidQuery, detail);
+        // RFC 6455, section 4.4.
+        return Err(problem.with_header(header::SEC_WEBSOCKET_VERSION, "13"));
     }
     if !request.headers().contains_key(header::SEC_WEBSOCKET_KEY) {
         return refuse("a WebSocket handshake has a Sec-WebSocket-Key");

@@ -31,6 +31,9 @@ fn health_and_metrics(setup: Setup) {
         "runhub_store_up 1",
         "# TYPE runhub_publish_seconds histogram",
         "runhub_actor_panics_total{actor=\"RunActor\"} 0",
+        "runhub_mode{mode=\"normal\"} 1",
+        "runhub_mode{mode=\"degraded\"} 0",
+        "runhub_store_failures_total{operation=\"append\"} 0",
     ] {
         assert!(metrics.text().contains(line), "{line} in {}", metrics.text());
     }

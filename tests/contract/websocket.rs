@@ -140,9 +140,12 @@ fn bad_handshakes_are_refused_before_the_upgrade() {
     assert_eq!(hub.post(PATH, "{}").status, 405);
     let old = Request::new("GET", PATH)
         .header("upgrade", "websocket")
+        .header("connection", "upgrade")
         .header("sec-websocket-version", "8")
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    old.send(hub.port).is_problem(400, "INVALID_QUERY");
+    let refusal = old.send(hub.port);
+    refusal.is_problem(400, "INVALID_QUERY");
+    assert_eq!(refusal.header("sec-websocket-version"), Some("13"));
 }
 
 #[test]
