@@ -9,6 +9,7 @@
 mod arbiters;
 mod first;
 pub mod jobs;
+mod left_out;
 mod local;
 #[doc(hidden)]
 pub mod measured;

@@ -226,10 +226,12 @@ impl Hub {
         };
         match asked {
             Some(Ok(found)) => {
-                if let Some(index) = found.iter().position(|k| k.is_some_and(|k| !k.same)) {
+                if let Some(index) =
+                    found.iter().position(|place| place.is_some_and(|place| place.reused))
+                {
                     return Err(PublishError::KeyReused { index });
                 }
-                Ok(Looked::Found(found.into_iter().map(|k| k.map(|k| k.placed)).collect()))
+                Ok(Looked::Found(found))
             }
             Some(Err(error)) if !error.is_transient() => Err(PublishError::Store(error)),
             Some(Err(_)) | None => {

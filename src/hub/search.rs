@@ -1,6 +1,7 @@
 //! Finds events in a run by an `event_id` that a hub made. Such ids are in no index, because few ever come
 //! back; one that does is looked for in the run itself, from the time it carries.
 
+use super::left_out;
 use crate::event::{EventId, EventKey, NewEvent, RunId, digest};
 use crate::store::{LogStore, Placed, RangeRequest, StoreError};
 use std::collections::HashMap;
@@ -11,23 +12,14 @@ const CLOCK_SLACK_MS: u64 = 60_000;
 const PAGE: usize = 1000;
 const PAGE_BYTES: usize = 8 << 20;
 
-/// An event that is in the run already.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
-    /// Its place.
-    pub(super) placed: Placed,
-    /// Whether its content is the same.
-    pub(super) same: bool,
-}
-
-/// What the run holds of those of the events that `is_wanted` and whose `event_id` a hub made; one look
+/// Where the run has of those of the events that `is_wanted` and whose `event_id` a hub made; one look
 /// through the run for all of them.
 pub(super) async fn find(
     store: &dyn LogStore,
     run: &RunId,
     events: &[NewEvent],
     is_wanted: impl Fn(&NewEvent, u64) -> bool,
-) -> Result<Vec<Option<Known>>, StoreError> {
+) -> Result<Vec<Option<Placed>>, StoreError> {
     let mut known = vec![None; events.len()];
     let mut wanted: HashMap<&EventKey, Vec<usize>> = HashMap::new();
     let mut from_ms = u64::MAX;
@@ -45,10 +37,11 @@ pub(super) async fn find(
                 continue;
             };
             let Some(indexes) = wanted.remove(key) else { continue };
-            let (content, placed) =
-                (digest::of(&stored.event), Placed { id: stored.id, sequence, duplicate: true });
+            let content = digest::of(&stored.event);
             for index in indexes {
-                known[index] = Some(Known { placed, same: events[index].digest == content });
+                let reused = events[index].digest != content;
+                let placed = Placed { id: stored.id, sequence, duplicate: true, reused };
+                known[index] = Some(placed);
             }
         }
         match page.events.last() {
@@ -67,6 +60,7 @@ pub(super) async fn leave_out_known(
 ) -> Result<(), StoreError> {
     if events.iter().any(|new| new.search_first) {
         let known = find(store, run, events, |new, _| new.search_first).await?;
+        left_out::tell(run, known.iter().flatten().filter(|place| place.reused).count());
         let unknown = events.iter().zip(known).filter(|(_, known)| known.is_none());
         *events = unknown.map(|(new, _)| new.clone()).collect();
     }

@@ -231,8 +231,8 @@ impl Ledger {
     ) -> PublishOutcome {
         let placed = publish.events.iter().map(|new| {
             let known = new.key_is_given.then(|| keys.find(self.number, new.key.as_str(), now_ms));
-            if let Some(Found { id, sequence, .. }) = known.flatten() {
-                return Placed { id, sequence, duplicate: true };
+            if let Some(Found { id, sequence, digest }) = known.flatten() {
+                return Placed { id, sequence, duplicate: true, reused: digest != new.digest };
             }
             let placed = self.next_place(now_ms);
             if new.key_is_given {
@@ -255,7 +255,7 @@ impl Ledger {
         self.last = (id.ms, id.n);
         self.last_sequence += 1;
         self.updated_ms = now_ms;
-        Placed { id, sequence: Sequence(self.last_sequence), duplicate: false }
+        Placed { id, sequence: Sequence(self.last_sequence), duplicate: false, reused: false }
     }
 
     fn live(&mut self, lifecycle: Option<Lifecycle>, now_ms: u64, rules: &StoreRules) {

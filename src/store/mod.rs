@@ -102,6 +102,8 @@ pub struct Placed {
     pub sequence: Sequence,
     /// Whether it was there before: the same `event_id` was published earlier.
     pub duplicate: bool,
+    /// Whether that was with other content: an event that is left out because it can be refused no more.
+    pub reused: bool,
 }
 
 /// Which way a range is read.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 const EVENTS_TAKEN: &str = "runhub_events_published_total";
 const EVENTS_DUPLICATE: &str = "runhub_events_duplicate_total";
+const EVENTS_LEFT_OUT: &str = "runhub_events_left_out_total";
 const PUBLISH_SECONDS: &str = "runhub_publish_seconds";
 const APPEND_SECONDS: &str = "runhub_store_append_seconds";
 const APPEND_EVENTS: &str = "runhub_store_append_events";
@@ -52,6 +53,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         EVENTS_DUPLICATE,
         "Publishes answered from an earlier event with the same event_id."
     );
+    describe_counter!(
+        EVENTS_LEFT_OUT,
+        "Accepted events that were not stored: their event_id turned out to stand for other content."
+    );
     describe_histogram!(PUBLISH_SECONDS, "Time from a parsed publish to its outcome, in seconds.");
     describe_histogram!(APPEND_SECONDS, "Time of one append call to the store, in seconds.");
     describe_histogram!(APPEND_EVENTS, "Events in one append call to the store.");
@@ -84,7 +89,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     gauge!(FOLLOWED_RUNS).set(0.0);
     gauge!(BODY_BYTES).set(0.0);
     // What is only seen once it has happened cannot be told from what never was.
-    for name in [CONNECTIONS_REFUSED, SPOOLED, DRAINED] {
+    for name in [CONNECTIONS_REFUSED, SPOOLED, DRAINED, EVENTS_LEFT_OUT] {
         counter!(name).absolute(0);
     }
     for operation in ["append", "read back"] {
@@ -123,6 +128,11 @@ pub fn published(events: u64, duplicates: u64, waited: Duration) {
     FREQUENT.taken.increment(events - duplicates.min(events));
     FREQUENT.duplicate.increment(duplicates);
     FREQUENT.publish_seconds.record(waited);
+}
+
+/// Accepted events were not stored, because their `event_id` stands for other content.
+pub fn left_out(events: u64) {
+    counter!(EVENTS_LEFT_OUT).increment(events);
 }
 
 /// One append call ended.

@@ -85,7 +85,13 @@ async fn a_refusal_that_nobody_heard_of_is_no_end(bench: Bench) {
         let publishes = batch.publishes[sent].to_vec();
         let part = RunAppend { publishes, ..batch.clone() };
         let before = numbers(&all(&store, &run).await).len();
-        send(&store, &part).await;
+        for outcome in send(&store, &part).await {
+            let PublishOutcome::Stored(placed) = outcome else { continue };
+            // The second is left out, and that is said; the other one is new.
+            let was = |place: &Placed| (place.duplicate, place.reused);
+            assert!(placed.len() == 1 || was(&placed[0]) == (true, true), "{placed:?}");
+            assert_eq!(was(placed.last().unwrap()), (false, false));
+        }
         assert_eq!(numbers(&all(&store, &run).await)[before..], stored);
     }
     assert_eq!(numbers(&all(&store, &run).await), [1, 3, 5, 2, 4, 6]);

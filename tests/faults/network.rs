@@ -61,6 +61,9 @@ fn a_refusal_whose_reply_is_lost_costs_the_reused_event_not_its_batch() {
     let kept = hub.history("r");
     let kept: Vec<_> = kept.iter().map(|e| (&e["event_id"], &e["data"]["n"])).collect();
     assert_eq!(json!(kept), json!([["k", 1], ["other", 2], ["last", 3]]));
+    // Its publisher can be told no more, but operators are.
+    assert!(hub.get("/metrics").text().contains("runhub_events_left_out_total 1\n"));
+    assert!(hub.log().contains("1 accepted events of run r were left out"), "{}", hub.log());
 }
 
 #[test]

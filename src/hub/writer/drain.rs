@@ -4,7 +4,7 @@
 use super::Trouble;
 use super::queue::{BATCH_BYTES, BATCH_EVENTS, Queue};
 use crate::event::RunId;
-use crate::hub::search;
+use crate::hub::{left_out, search};
 use crate::spool::{Spool, SpooledPublish};
 use crate::store::{LogStore, Publish, RunAppend, StoreError};
 use std::io;
@@ -62,7 +62,7 @@ pub(super) async fn drain(
         taken.into_iter().map(|taken| (taken.append, (taken.last, taken.events))).unzip();
     let results = store.append(&appends).await;
     for ((append, end), result) in appends.iter().zip(ends).zip(results) {
-        let result = result.map(|_| ());
+        let result = result.map(|outcomes| left_out::tell_of(&append.run, &outcomes));
         queue.drain_ended(&append.run, Some(end), &result);
         failure = failure.or(result.err().filter(StoreError::is_transient));
     }

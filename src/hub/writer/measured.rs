@@ -40,7 +40,8 @@ impl Appends {
 }
 
 fn stored(append: &RunAppend) -> Vec<PublishOutcome> {
-    let place = Placed { id: EventId::START, sequence: Sequence::FIRST, duplicate: false };
+    let place =
+        Placed { id: EventId::START, sequence: Sequence::FIRST, duplicate: false, reused: false };
     let places = append.publishes.iter().map(|publish| vec![place; publish.events.len()]);
     places.map(PublishOutcome::Stored).collect()
 }

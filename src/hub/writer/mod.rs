@@ -15,6 +15,7 @@ mod readback;
 
 use super::Core;
 use super::first;
+use super::left_out;
 use super::mode::Mode;
 use super::obituary::Obituary;
 use super::search;
@@ -360,6 +361,7 @@ async fn send(
     for (append, result) in flight.appends().iter().zip(results) {
         told.push(match result {
             Ok(outcomes) => {
+                left_out::tell_of(&append.run, &outcomes);
                 let read = readback::told(store, append, outcomes).await;
                 if read.is_err() && trouble.is_none() {
                     trouble = Some(Trouble::ReadBack);

@@ -10,9 +10,9 @@
 -- that are left out where the shape is '=' because they are those of the entry before, and data; then comes the
 -- event_id if the shape is '=' or '+', else as many names and values as the shape says.
 -- Answers a line a run: the last id before, 0-0 for none, and of each publish 'n' with the first one's sequence and
--- the ids, of events that are all new; 'm' with id, sequence and whether it was there before (1 or 0) of each event;
--- 'r' with the index of the event whose event_id is reused; or 'a' if an earlier attempt has applied it. Of a run
--- that cannot be served the error stands there, behind a '-'.
+-- the ids, of events that are all new; 'm' with id, sequence and whether it was there before (0, 1, or 2 with other
+-- content) of each event; 'r' with the index of the event whose event_id is reused; or 'a' if an earlier attempt has
+-- applied it. Of a run that cannot be served the error stands there, behind a '-'.
 --
 -- Here stands what happens again and again: one event for a run to which nothing has happened but what hubs did. No
 -- function and no table is made for it that need not be: Redis mostly comes to this from something else, when each

@@ -162,13 +162,15 @@ fn outcome<'a>(
             placed.reserve_exact(publish.events.len());
             for sequence in (first..).take(publish.events.len()) {
                 let (id, sequence) = (id(words.next())?, Sequence(sequence));
-                placed.push(Placed { id, sequence, duplicate: false });
+                placed.push(Placed { id, sequence, duplicate: false, reused: false });
             }
         }
         Some("m") => {
             for _ in publish.events.iter() {
                 let (id, sequence) = (id(words.next())?, Sequence(number(words.next())?));
-                placed.push(Placed { id, sequence, duplicate: words.next() == Some("1") });
+                let was = words.next();
+                let (duplicate, reused) = (was != Some("0"), was == Some("2"));
+                placed.push(Placed { id, sequence, duplicate, reused });
             }
         }
         Some("r") => {

@@ -87,7 +87,7 @@ for _ = 1, publishes do
     local stored = {}
     for _, event in ipairs(events) do
       local place = event.found or (event.key and stored[event.key])
-      local duplicate = place and '1' or '0'
+      local was = not place and '0' or place[3] == event.digest and '1' or '2'
       if not place then
         -- Only what is stored brings an expired run back to life, without what had expired.
         if book.expires and book.expires <= now then
@@ -97,7 +97,7 @@ for _ = 1, publishes do
         local sequence = int(book.sequence + 1)
         local id = add(stream, sequence, event.head, event.timestamp, event.data, event.next)
         book.sequence, book.last_id = book.sequence + 1, id
-        place = { id, sequence }
+        place = { id, sequence, event.digest }
         if event.key then
           redis.call('HSET', current, event.key, concat({ int(now), id, sequence, event.digest }, ' '))
           stored[event.key], indexed = place, true
@@ -109,7 +109,7 @@ for _ = 1, publishes do
       end
       tell(place[1])
       tell(place[2])
-      tell(duplicate)
+      tell(was)
     end
   end
 end

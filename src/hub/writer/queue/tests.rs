@@ -21,7 +21,8 @@ fn publish(run: &RunId, count: usize) -> Arc<[NewEvent]> {
 }
 
 fn stored(count: usize) -> PublishOutcome {
-    let placed = Placed { id: EventId::new(1, 0), sequence: Sequence(1), duplicate: false };
+    let placed =
+        Placed { id: EventId::new(1, 0), sequence: Sequence(1), duplicate: false, reused: false };
     PublishOutcome::Stored(vec![placed; count])
 }
 
