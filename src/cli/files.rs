@@ -11,6 +11,8 @@ const OWN: u64 = 64;
 const OF_A_THREAD: u64 = 8;
 /// For the embedded store: the files of its database, of which it keeps 200 open.
 const EMBEDDED: u64 = 256;
+/// On Redis, of all files one in so many at most may be a connection that waits for events.
+const A_READER: u64 = 16;
 /// Connections that are no streams, for which room is kept where there is little.
 const REQUESTS: u64 = 1024;
 /// With fewer files than this a hub does not start.
@@ -34,7 +36,8 @@ pub(super) fn bound_clients(config: &mut Config) -> Result<(), Failure> {
         return Err(Failure::Failed(few));
     }
     let threads = (web::workers(config) + hub::threads()) as u64;
-    let store = if config.redis.url.is_some() { 0 } else { EMBEDDED };
+    config.redis.max_readers = config.redis.max_readers.min(limit / A_READER);
+    let store = if config.redis.url.is_some() { config.redis.max_readers } else { EMBEDDED };
     let wanted = (config.subscribe.max_subscribers, config.server.max_connections);
     let (streams, connections) = shares(limit, OWN + OF_A_THREAD * threads + store, wanted);
     let asked_for = wanted.0 != SubscribeConfig::default().max_subscribers;

@@ -42,7 +42,8 @@ section! {
         /// How long Redis may take to answer a command before the connection is replaced.
         command_timeout: Duration = Duration::from_millis(1500),
         /// The most connections that wait for new events. One for each thread of the hub reads for all followed runs; the
-        /// others wait at the streams that other programs, or other hubs, write to most often, one at each.
+        /// others wait at the streams that other programs, or other hubs, keep writing to, one at each, while no more than
+        /// half of the clients are there that Redis takes.
         max_readers: u64 = 128,
         /// How a run's keys are written: "plain" for run:7:events, "tagged" for run:{7}:events.
         key_style: KeyStyle = KeyStyle::Plain,

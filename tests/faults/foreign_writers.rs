@@ -102,6 +102,26 @@ fn no_more_connections_wait_than_there_may_be() {
 }
 
 #[test]
+fn connections_that_wait_leave_half_of_a_server_with_few_clients_to_others() {
+    let setup = Setup::redis();
+    let (redis, runs) = (setup.redis_server(), ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]);
+    let () = redis.command(&["CONFIG", "SET", "maxclients", "24"]);
+    let hub = setup.hub();
+    let mut streams = follow(&hub, &runs);
+    let mut writer = Writer::new(redis, &runs);
+    until("some wait", || {
+        writer.add();
+        (!waiting(redis).is_empty()).then_some(())
+    });
+    for _ in 0..200 {
+        writer.add();
+        let clients: String = redis.command(&["CLIENT", "LIST"]);
+        assert!(clients.lines().count() <= 24 / 2 + 3, "{clients}");
+    }
+    have_all(&mut streams, writer.last);
+}
+
+#[test]
 fn a_stream_that_the_hub_appends_to_is_not_waited_at() {
     let setup = Setup::redis();
     let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a"]);

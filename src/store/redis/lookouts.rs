@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The lookouts of a reader, which end with it.
 pub(super) struct Lookouts {
     tasks: JoinSet<Result<(), StoreError>>,
-    /// Wakes one that is free. All that are hold this.
+    /// Wakes one that has no stream. Those hold this, and those that still connect.
     free: Arc<Notify>,
     not_before: Option<Instant>,
 }
@@ -66,11 +66,15 @@ async fn look_out(
     mut free: Arc<Notify>,
     _permit: OwnedSemaphorePermit,
 ) -> Result<(), StoreError> {
+    let unreachable = |reason| StoreError::Unreachable { reason };
     let dialled = tools.making.dialer.dial_to_hear(limit(&tools) * 2, |_| Ok::<(), ()>(())).await;
-    let mut connection = dialled.map_err(|reason| StoreError::Unreachable { reason })?;
+    let mut connection = dialled.map_err(unreachable)?;
+    if !has_room(&mut connection, &tools).await? {
+        return Err(unreachable("the server has room for few more clients".to_owned()));
+    }
     loop {
         let sent = reader.roster.lock().send_lookout(Instant::now());
-        let Some(mut lookout) = sent else {
+        let Some(lookout) = sent else {
             match timeout(IDLE, free.notified()).await {
                 Ok(()) => continue,
                 Err(_) => return Ok(()),
@@ -78,16 +82,53 @@ async fn look_out(
         };
         let others = Arc::downgrade(&free);
         drop(free);
-        let stayed = stay(&mut lookout, &mut connection, &reader, &tools).await;
-        // From here on the stream is the reader's again.
-        reader.roster.lock().lookout_is_lost(&lookout);
-        reader.work.notify_one();
-        stayed?;
+        let mut sent = Sent { lookout, reader: &reader };
+        match stay(&mut sent.lookout, &mut connection, &reader, &tools).await {
+            // What stands there the reader finds out.
+            Ok(()) | Err(StoreError::BrokenRun { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        drop(sent);
         match others.upgrade() {
             Some(again) => free = again,
             None => return Ok(()),
         }
     }
+}
+
+/// A lookout that is out. However it comes back, its stream is the reader's again.
+struct Sent<'a> {
+    lookout: Lookout,
+    reader: &'a Reader,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.reader.roster.lock().lookout_is_back(&self.lookout);
+        self.reader.work.notify_one();
+    }
+}
+
+/// Whether the server has room for many more clients: lookouts are not to take what others need.
+async fn has_room(
+    connection: &mut MultiplexedConnection,
+    tools: &Tools,
+) -> Result<bool, StoreError> {
+    let mut command = redis::cmd("INFO");
+    command.arg("clients");
+    let Ok(reply) = checked(send(connection, &command, tools).await?) else {
+        // Who may not ask is not told; then the configured number has to do.
+        return Ok(true);
+    };
+    let info = reply::text(&reply)?;
+    let number = |name: &str| -> Option<u64> {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line?.trim().parse().ok()
+    };
+    Ok(match (number("connected_clients"), number("maxclients")) {
+        (Some(connected), Some(most)) => connected <= most / 2,
+        _ => true,
+    })
 }
 
 /// Stays at a stream until it is called back.
@@ -117,13 +158,21 @@ async fn wait_at(
     let mut command = redis::cmd("XREAD");
     command.arg("COUNT").arg(COUNT).arg("BLOCK").arg(PATIENCE.as_millis() as u64);
     command.arg("STREAMS").arg(&key.name).arg(after.to_string());
-    // The server's own limit runs on its wall clock.
-    let sent = timeout(limit(tools), connection.send_packed_command(&command)).await;
-    let reply = sent
-        .map_err(|_| StoreError::NoAnswer { reason: "no reply in time".into() })?
-        .map_err(|e| StoreError::NoAnswer { reason: describe(&e) })?;
+    let reply = send(connection, &command, tools).await?;
     let stream = reply::streams(checked(reply)?)?.pop();
     stream.map_or(Ok(Vec::new()), |(_, entries)| reply::events(run, key, entries))
+}
+
+/// Sends a command that may wait for [`PATIENCE`]. The server's own limit for that runs on its wall clock.
+async fn send(
+    connection: &mut MultiplexedConnection,
+    command: &redis::Cmd,
+    tools: &Tools,
+) -> Result<redis::Value, StoreError> {
+    timeout(limit(tools), connection.send_packed_command(command))
+        .await
+        .map_err(|_| StoreError::NoAnswer { reason: "no reply in time".into() })?
+        .map_err(|e| StoreError::NoAnswer { reason: describe(&e) })
 }
 
 fn limit(tools: &Tools) -> Duration {

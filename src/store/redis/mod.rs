@@ -123,7 +123,8 @@ impl RedisStore {
         let (appends, ranges) = (links(Use::Writes), links(Use::Reads));
         let most = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
         let streams = Arc::new(Streams::new(keys, config.job_streams, reads.clone()));
-        let lookouts = Arc::new(Semaphore::new(most.saturating_sub(READERS)));
+        let lookouts = most.saturating_sub(READERS).min(Semaphore::MAX_PERMITS);
+        let lookouts = Arc::new(Semaphore::new(lookouts));
         let tools =
             reader::Tools { making: making.clone(), streams: Arc::clone(&streams), lookouts };
         let readers = Readers::new(tools, most, runtime.handle().clone());

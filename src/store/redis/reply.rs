@@ -31,7 +31,7 @@ pub(super) fn streams(value: Value) -> Result<Vec<(Value, Value)>, StoreError> {
 pub(super) fn bytes(value: &Value) -> Result<&[u8], StoreError> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.as_bytes()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(text.as_bytes()),
         _ => Err(odd("expected text")),
     }
 }

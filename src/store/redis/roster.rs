@@ -126,6 +126,9 @@ impl Roster {
     pub(super) fn leave(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
             self.unname(&entry.key.name, number);
+            if entry.wants_lookout {
+                self.wanting.retain(|wanting| *wanting != number);
+            }
         }
     }
 

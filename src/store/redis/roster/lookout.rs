@@ -122,8 +122,8 @@ impl Roster {
         true
     }
 
-    /// A lookout has lost its connection.
-    pub(in crate::store::redis) fn lookout_is_lost(&mut self, lookout: &Lookout) {
+    /// A lookout is back, called or not.
+    pub(in crate::store::redis) fn lookout_is_back(&mut self, lookout: &Lookout) {
         let entry = self.entries.get(&lookout.follower);
         if entry.is_some_and(|entry| entry.lookout == Some(lookout.number)) {
             self.call_back(lookout.follower);

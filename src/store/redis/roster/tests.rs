@@ -233,6 +233,10 @@ fn a_lookout_leaves_a_quiet_stream_to_others_and_a_follower_without_room() {
     roster.heat_up("run:7:events", now);
     let _for_the_other = roster.send_lookout(now).unwrap();
     assert!(roster.send_lookout(now).is_none(), "its follower takes nothing");
+    roster.heat_up("run:7:events", now);
+    assert!(roster.wants_lookout());
+    roster.leave(1);
+    assert!(!roster.wants_lookout(), "it is gone");
     drop(inbox);
 }
 
@@ -373,7 +377,7 @@ proptest! {
                     }
                 },
                 Step::LoseLookout => if let Some((lookout, _)) = lookouts.pop_front() {
-                    roster.lookout_is_lost(&lookout);
+                    roster.lookout_is_back(&lookout);
                 },
                 Step::Take => {
                     got.extend(taken(&mut inbox));
