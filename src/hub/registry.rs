@@ -101,13 +101,15 @@ impl Registry {
         Deletion(roster)
     }
 
-    /// The run is gone: its streams are closed, and are told nothing else of that.
+    /// The run is gone: its streams are closed, and are told nothing else of that. Who comes from now on is another
+    /// actor's, which knows nothing of the events that were.
     pub(super) fn deleted(&self, run: &RunId, deletion: &Deletion) {
         if let Some(roster) = &deletion.0 {
             roster.lock().reset_held = None;
         }
-        if let Some(slot) = self.slots.lock().get(run) {
+        if let Some(slot) = self.slots.lock().remove(run) {
             slot.roster.broadcast(&FromRun::Close(CloseReason::RunDeleted));
+            slot.actor.do_send(Retire);
         }
     }
 

@@ -308,8 +308,9 @@ fn deleting_closes(setup: Setup) {
 fn a_stream_that_opens_after_the_run_was_deleted_misses_nothing(setup: Setup) {
     let setup = setup.set("SUBSCRIBE__HEARTBEAT", "500ms");
     let hub = setup.hub();
-    hub.publish_numbers("r", 1, 3);
+    // Its RunActor, too, has all of it.
     let mut reader = hub.follow("/runs/r/events/stream");
+    hub.publish_numbers("r", 1, 3);
     assert_eq!(reader.sequences(3), [1, 2, 3]);
     assert_eq!(hub.send(Request::new("DELETE", "/runs/r")).status, 204);
     reader.closes("run_deleted");
