@@ -9,6 +9,8 @@ on_both_stores!(
     filters_framing_and_runs_that_are_over,
     a_run_that_begins_again_is_followed_on,
     a_run_that_is_deleted_or_expires_is_followed_from_its_new_beginning,
+    what_had_expired_when_the_stream_was_opened_is_followed_with_a_gap,
+    a_beginning_that_a_filter_hides_keeps_the_stream_open,
 );
 
 /// The next events: their run, their number, and the cursor behind each.
@@ -105,10 +107,11 @@ fn a_run_that_begins_again_is_followed_on(setup: Setup) {
 fn a_run_that_is_deleted_or_expires_is_followed_from_its_new_beginning(setup: Setup) {
     let hub = setup.hub();
     hub.publish_numbers("a", 1, 1);
+    let mut stream = hub.follow("/events/stream?runs=a,deleted,expired");
+    events(&mut stream, 1);
     hub.publish_numbers("deleted", 1, 2);
     hub.publish("expired", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
-    let mut stream = hub.follow("/events/stream?runs=a,deleted,expired");
-    events(&mut stream, 5);
+    events(&mut stream, 4);
     assert_eq!(hub.send(Request::new("DELETE", "/runs/deleted")).status, 204);
     let expiry = Request::new("PUT", "/runs/expired/expiry").json(r#"{"seconds":1}"#);
     assert_eq!(hub.send(expiry).status, 200);
@@ -123,6 +126,86 @@ fn a_run_that_is_deleted_or_expires_is_followed_from_its_new_beginning(setup: Se
     let mut resumed = hub.follow_from("/events/stream?runs=a,deleted,expired", &seen[0].2);
     hub.publish_numbers("deleted", 2, 1);
     assert_eq!(by_run(&events(&mut resumed, 1)), HashMap::from([("deleted", vec![2])]));
+}
+
+fn what_had_expired_when_the_stream_was_opened_is_followed_with_a_gap(setup: Setup) {
+    let hub = setup.hub();
+    hub.publish_numbers("a", 1, 1);
+    hub.publish("b", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
+    let mut stream = hub.follow("/events/stream?runs=a,b");
+    let seen = events(&mut stream, 3);
+    let of_b = seen.iter().position(|(run, ..)| run == "b").unwrap();
+    let expiry = Request::new("PUT", "/runs/b/expiry").json(r#"{"seconds":1}"#);
+    assert_eq!(hub.send(expiry).status, 200);
+    until("the run has expired", || (hub.get("/runs/b").status == 410).then_some(()));
+    let mut resumed = hub.follow_from("/events/stream?runs=a,b", &seen[of_b].2);
+    hub.publish_numbers("b", 3, 1);
+    let mut next = resumed.next_real();
+    if matches!(&next, Frame::Event { data, .. } if data["run_id"] == "a") {
+        // It may not have had that.
+        next = resumed.next_real();
+    }
+    let Frame::Control { name, data } = next else { panic!("a gap, not {next:?}") };
+    assert_eq!(
+        (name.as_str(), &data["run_id"], &data["reason"]),
+        ("gap", &json!("b"), &json!("reset"))
+    );
+    assert_eq!(by_run(&events(&mut resumed, 1)), HashMap::from([("b", vec![3])]));
+}
+
+fn a_beginning_that_a_filter_hides_keeps_the_stream_open(setup: Setup) {
+    let hub = setup.hub();
+    let say = |run, kind: &str| drop(hub.publish(run, &json!({ "type": kind })));
+    hub.publish_numbers("b", 1, 1);
+    let mut stream = hub.follow("/events/stream?runs=a,b&types=tool.*");
+    say("a", "tool.start");
+    assert_eq!(stream.event().1["run_id"], "a");
+    for kind in ["lifecycle.completed", "lifecycle.started"] {
+        say("a", kind);
+    }
+    say("b", "tool.end");
+    assert_eq!(stream.event().1["run_id"], "b");
+    say("b", "lifecycle.completed");
+    say("a", "tool.end");
+    assert_eq!(stream.event().1["run_id"], "a");
+    say("a", "lifecycle.completed");
+    stream.closes("run_finished");
+}
+
+#[test]
+fn a_run_that_is_over_and_rolled_back_is_told_again_behind_a_gap() {
+    let setup = Setup::redis();
+    let (hub, redis) = (setup.hub(), setup.redis_server());
+    hub.publish_numbers("a", 1, 1);
+    hub.publish("b", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
+    let mut stream = hub.follow("/events/stream?runs=a,b");
+    events(&mut stream, 3);
+    let () = redis.command(&["DEL", "run:b:events"]);
+    let words = ["event_category", "a", "event_action", "b", "sequence", "1"];
+    let _: String = redis.command(&[&["XADD", "run:b:events", "1000-0"], &words[..]].concat());
+    let (name, gap) = stream.control();
+    assert_eq!(
+        (name.as_str(), &gap["run_id"], &gap["oldest"]),
+        ("gap", &json!("b"), &json!("1000-0"))
+    );
+    assert_eq!(by_run(&events(&mut stream, 1)), HashMap::from([("b", vec![1])]));
+}
+
+#[test]
+fn what_comes_behind_an_end_waits_in_the_store_for_a_slow_reader() {
+    let setup = Setup::redis().set("SUBSCRIBE__OUTBOX", "256KiB");
+    let hub = setup.hub();
+    hub.publish("r", &json!({ "type": "lifecycle.completed" }));
+    let mut stream = hub.follow("/events/stream?runs=r,open");
+    assert_eq!(events(&mut stream, 1)[0].1, 1);
+    let big = json!({ "type": "a.b", "data": { "text": "x".repeat(100_000) } });
+    hub.publish("r", &big);
+    let before = hub.memory();
+    (0..400).for_each(|_| drop(hub.publish("r", &big)));
+    let grown = hub.memory().saturating_sub(before);
+    assert!(grown < 20 << 20, "{grown} bytes more");
+    let seen = events(&mut stream, 401);
+    assert_eq!(by_run(&seen)["r"], (2..=402).collect::<Vec<_>>());
 }
 
 #[test]
@@ -198,6 +281,30 @@ fn redis_goes_and_comes_and_every_run_goes_on() {
     let mut again = hub.follow_from("/events/stream?runs=a,b", &cursor);
     hub.publish_numbers("b", 3, 1);
     assert_eq!(by_run(&events(&mut again, 1)), HashMap::from([("b", vec![3])]));
+}
+
+#[test]
+fn a_stream_that_opens_while_nobody_can_be_asked_resumes_exactly_from_any_event() {
+    let redis =
+        crate::common::RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut setup = Setup::on(redis);
+    let hub = setup.hub();
+    for run in ["a", "b"] {
+        hub.publish_numbers(run, 1, 5);
+    }
+    setup.redis.as_mut().unwrap().kill();
+    let mut stream = hub.follow("/events/stream?runs=a,b");
+    setup.redis.as_mut().unwrap().start_again();
+    let seen = events(&mut stream, 10);
+    let expected = HashMap::from([("a", vec![1, 2, 3, 4, 5]), ("b", vec![1, 2, 3, 4, 5])]);
+    assert_eq!(by_run(&seen), expected);
+    hub.until_mode("normal");
+    for cut in 0..seen.len() {
+        let mut resumed = hub.follow_from("/events/stream?runs=a,b", &seen[cut].2);
+        let rest = events(&mut resumed, seen.len() - cut - 1);
+        let all: Vec<_> = seen[..=cut].iter().chain(&rest).cloned().collect();
+        assert_eq!(by_run(&all), expected, "cut at {cut}");
+    }
 }
 
 #[test]

@@ -59,8 +59,7 @@ mod tests {
     use crate::event::{EventId, Filter, ReadRules, RunId, decode_entry};
 
     fn outbox(limit: usize) -> Outbox {
-        let progress =
-            Progress { cursor: EventId::START, sequence: None, ended: false, blind: None };
+        let progress = Progress::default();
         Outbox::new(Filter::default(), Shape::default(), false, limit, progress)
     }
 

@@ -6,21 +6,26 @@
 
 use super::control::{CloseReason, Control, heartbeat};
 use super::outbox::{Item, Shape};
-use super::session::{AtEnd, Start, SubscribeError, SubscribeOptions, Subscription, retry};
+use super::session::{
+    AtEnd, Prepared, Start, SubscribeError, SubscribeOptions, Subscription, retry,
+};
 use crate::event::frame::Framing;
 use crate::event::{EventId, RunId, Timestamp, many_cursor};
 use crate::hub::Hub;
 use crate::hub::run::{Gap, GapReason};
 use crate::telemetry::metrics;
 use bytes::{Bytes, BytesMut};
-use futures::future::{LocalBoxFuture, join_all};
+use futures::future::{BoxFuture, join_all};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The most bytes put together before they are handed over.
 const PIECE: usize = 16 << 10;
+/// How long until a run that was deleted, and cannot be prepared at, is prepared at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A stream of several runs. Dropping it ends it.
 pub struct ManySubscription {
@@ -29,10 +34,12 @@ pub struct ManySubscription {
     framing: Framing,
     runs: Vec<RunId>,
     positions: Vec<EventId>,
-    followed: Vec<Followed>,
+    ones: Vec<One>,
     /// Whose turn it is.
     turn: usize,
     told_degraded: bool,
+    /// Why the run was over that was so last.
+    last_over: Option<CloseReason>,
     ready: BytesMut,
     heartbeat: Duration,
     silence: Pin<Box<Sleep>>,
@@ -40,18 +47,17 @@ pub struct ManySubscription {
 }
 
 /// One of the runs.
-struct Followed {
+struct One {
     stream: Option<Subscription>,
     /// A new stream, of a run that was deleted.
-    opening: Option<LocalBoxFuture<'static, Result<Opened, SubscribeError>>>,
+    opening: Option<BoxFuture<'static, Option<Prepared>>>,
     /// Nobody knew, when the stream was opened, where the run stands.
     blind: bool,
-    /// The reader has all of it, and nothing comes for now.
+    /// The run was over when it was last heard of.
     over: bool,
+    /// It had expired when the stream was opened, in whose position nobody knows what the reader has not.
+    expired: bool,
 }
-
-/// A run's stream, and why nothing comes on it for now, if that is so.
-type Opened = (Subscription, Option<SubscribeError>);
 
 impl Hub {
     /// Opens a stream of these runs, which must be sorted and each there once, from these positions or all
@@ -68,38 +74,39 @@ impl Hub {
             Some(positions) => Start::After(positions[index]),
             None => options.start,
         };
-        let opened = runs.iter().enumerate().map(|(index, run)| {
+        let prepared = runs.iter().enumerate().map(|(index, run)| {
             let options = SubscribeOptions { start: start(index), ..options.clone() };
-            self.open_stream(run, options, AtEnd::Stay)
+            self.prepare(run, options, None)
         });
-        let opened = join_all(opened).await.into_iter().collect::<Result<Vec<Opened>, _>>()?;
-        if opened.iter().all(|(_, over)| over.is_some()) {
-            let expired =
-                opened.iter().all(|(_, over)| matches!(over, Some(SubscribeError::Expired)));
+        let prepared =
+            join_all(prepared).await.into_iter().collect::<Result<Vec<Prepared>, _>>()?;
+        let has_expired = |prepared: &Prepared| prepared.over == Some(SubscribeError::Expired);
+        if prepared.iter().all(|prepared| prepared.over.is_some()) {
+            let expired = prepared.iter().all(has_expired);
             return Err(if expired { SubscribeError::Expired } else { SubscribeError::Finished });
         }
+        let ones = prepared.into_iter().map(|prepared| {
+            let (expired, over) = (has_expired(&prepared), prepared.over.is_some());
+            let stream = prepared.open(AtEnd::Stay);
+            let blind = positions.is_none() && stream.is_blind();
+            One { stream: Some(stream), opening: None, blind, over, expired }
+        });
+        let ones: Vec<One> = ones.collect();
         // Where the reader says it was holds until an event says otherwise.
-        let at = |(index, (stream, _)): (usize, &Opened)| match &positions {
-            Some(positions) => positions[index],
-            None => stream.position(),
-        };
-        let at = opened.iter().enumerate().map(at).collect();
-        let followed = opened.into_iter().map(|(stream, over)| Followed {
-            blind: positions.is_none() && stream.is_blind(),
-            over: over.is_some(),
-            stream: Some(stream),
-            opening: None,
+        let positions = positions.unwrap_or_else(|| {
+            ones.iter().flat_map(|one| &one.stream).map(Subscription::began).collect()
         });
         let config = &self.config().subscribe;
         Ok(ManySubscription {
             hub: self.clone(),
             options,
             framing,
-            positions: at,
-            followed: followed.collect(),
+            positions,
+            ones,
             runs,
             turn: 0,
             told_degraded: false,
+            last_over: None,
             ready: BytesMut::from(retry(config.retry)),
             heartbeat: config.heartbeat,
             silence: Box::pin(sleep(config.heartbeat)),
@@ -120,20 +127,19 @@ impl ManySubscription {
         }
         self.silence.as_mut().reset(Instant::now() + self.heartbeat);
         // Whoever takes of one run waits for its turn at the others.
-        let streams = self.followed.iter().flat_map(|followed| &followed.stream);
-        streams.for_each(Subscription::is_taking);
+        self.ones.iter().flat_map(|one| &one.stream).for_each(Subscription::is_taking);
         // The timer's own waking is asked for at the next call that finds nothing.
         Poll::Ready(Some(self.ready.split().freeze()))
     }
 
     /// Takes what the runs have, an item of each in turn.
     fn gather(&mut self, cx: &mut Context<'_>) {
-        let count = self.followed.len();
+        let count = self.ones.len();
         let mut idle = 0;
         while idle < count && self.ready.len() < PIECE && !self.ended {
             let index = self.turn;
             self.turn = (index + 1) % count;
-            match self.followed[index].poll_next(cx) {
+            match self.ones[index].poll_next(cx) {
                 Poll::Pending => idle += 1,
                 Poll::Ready(item) => {
                     idle = 0;
@@ -141,14 +147,21 @@ impl ManySubscription {
                 }
             }
         }
+        if let Some(reason) = self.last_over
+            && !self.ended
+            && self.ones.iter().all(One::is_over)
+        {
+            self.end(reason);
+        }
     }
 
     fn take(&mut self, index: usize, item: Item) {
         match item {
             Item::Event(event) => {
                 self.find_out();
+                self.say_what_expired(index, event.id);
                 self.positions[index] = event.id;
-                (self.followed[index].blind, self.followed[index].over) = (false, false);
+                (self.ones[index].blind, self.ones[index].over) = (false, false);
                 let cursor = many_cursor::encode(&self.runs, &self.positions);
                 self.ready.extend_from_slice(b"id: ");
                 self.ready.extend_from_slice(cursor.as_bytes());
@@ -167,77 +180,102 @@ impl ManySubscription {
                     self.ready.extend_from_slice(&control.to_sse());
                 }
             }
-            // Of a run that is over nothing is missing: it has expired.
-            Item::Control(Control::Gap(Gap { reason: GapReason::Reset, .. }))
-                if self.followed[index].over => {}
-            Item::Control(control @ Control::Gap(_)) => {
-                // It matters which of the runs has it.
-                let (run, members) = (&self.runs[index], control.members());
-                let frame = format!("event: gap\ndata: {{\"run_id\":\"{run}\",{members}}}\n\n");
-                self.ready.extend_from_slice(frame.as_bytes());
-            }
+            // It has expired, and the reader has all of it.
+            Item::Control(Control::Gap(gap))
+                if gap.reason == GapReason::Reset
+                    && self.ones[index].over
+                    && gap.oldest.is_none_or(|oldest| oldest > gap.requested) => {}
+            Item::Control(Control::Gap(gap)) => self.say_gap(index, gap),
             Item::Control(Control::Close(reason @ CloseReason::RunFinished)) => {
                 self.over(index, reason);
             }
             Item::Control(Control::Close(reason @ CloseReason::RunDeleted)) => {
-                self.positions[index] = EventId::START;
+                (self.positions[index], self.ones[index].blind) = (EventId::START, false);
                 self.over(index, reason);
-                if !self.ended {
-                    self.open_anew(index);
-                }
+                self.open_anew(index);
             }
-            Item::Control(close @ Control::Close(_)) => {
-                self.ready.extend_from_slice(&close.to_sse());
-                self.ended = true;
-            }
+            Item::Control(Control::Close(reason)) => self.end(reason),
             // Streams of items have none.
             Item::Bytes(_) => {}
         }
     }
 
+    /// Says what is missing, and in which run.
+    fn say_gap(&mut self, index: usize, gap: Gap) {
+        let (run, members) = (&self.runs[index], Control::Gap(gap).members());
+        let frame = format!("event: gap\ndata: {{\"run_id\":\"{run}\",{members}}}\n\n");
+        self.ready.extend_from_slice(frame.as_bytes());
+    }
+
+    /// Before the first event of a run that had expired: what the reader may have missed of its life before.
+    fn say_what_expired(&mut self, index: usize, first: EventId) {
+        let requested = self.positions[index];
+        if std::mem::take(&mut self.ones[index].expired) && requested > EventId::START {
+            let (reason, oldest) = (GapReason::Reset, Some(first));
+            self.say_gap(index, Gap { reason, requested, oldest, missed: None });
+        }
+    }
+
     /// Learns where the runs stood that nobody knew of.
     fn find_out(&mut self) {
-        for (followed, position) in self.followed.iter_mut().zip(&mut self.positions) {
-            if followed.blind
-                && let Some(stream) = followed.stream.as_ref().filter(|s| !s.is_blind())
+        for (one, position) in self.ones.iter_mut().zip(&mut self.positions) {
+            if one.blind
+                && let Some(stream) = one.stream.as_ref().filter(|s| !s.is_blind())
             {
-                (*position, followed.blind) = (stream.position(), false);
+                (*position, one.blind) = (stream.began(), false);
             }
         }
     }
 
     /// A run has nothing more to come for now.
     fn over(&mut self, index: usize, reason: CloseReason) {
-        self.followed[index].over = true;
-        if self.followed.iter().all(|followed| followed.over) && !self.ended {
-            metrics::stream_closed(reason.as_str());
-            let close = Control::Close(reason);
-            self.ready.extend_from_slice(&close.to_sse());
-            self.ended = true;
-        }
+        (self.ones[index].over, self.last_over) = (true, Some(reason));
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        metrics::stream_closed(reason.as_str());
+        self.ready.extend_from_slice(&Control::Close(reason).to_sse());
+        self.ended = true;
+        self.ones.clear();
     }
 
     /// Follows what a run will be that was deleted.
     fn open_anew(&mut self, index: usize) {
-        let (hub, run) = (self.hub.clone(), self.runs[index].clone());
-        let options =
-            SubscribeOptions { start: Start::Beginning, must_exist: false, ..self.options.clone() };
-        let followed = &mut self.followed[index];
-        // Its place among the streams is free for the new one.
-        followed.stream = None;
-        followed.opening =
-            Some(Box::pin(async move { hub.open_stream(&run, options, AtEnd::Stay).await }));
+        let Some(stream) = self.ones.get_mut(index).and_then(|one| one.stream.take()) else {
+            return;
+        };
+        let (hub, run, place) = (self.hub.clone(), self.runs[index].clone(), stream.place());
+        let (start, must_exist) = (Start::Beginning, false);
+        let options = SubscribeOptions { start, must_exist, ..self.options.clone() };
+        self.ones[index].opening = Some(Box::pin(async move {
+            loop {
+                match hub.prepare(&run, options.clone(), Some(Arc::clone(&place))).await {
+                    Ok(prepared) => return Some(prepared),
+                    Err(SubscribeError::Closing) => return None,
+                    // Something else is kept under its key, say.
+                    Err(_) => sleep(LOOK_AGAIN).await,
+                }
+            }
+        }));
     }
 }
 
-impl Followed {
+impl One {
+    /// Whether the run is over, and the reader has all of it. That it begins again may be hidden by a filter, or not
+    /// have been taken yet.
+    fn is_over(&self) -> bool {
+        self.over && self.stream.as_ref().is_none_or(Subscription::is_over)
+    }
+
     /// What the run has next.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         if let Some(opening) = &mut self.opening {
-            let opened = ready!(opening.as_mut().poll(cx));
+            let prepared = ready!(opening.as_mut().poll(cx));
             self.opening = None;
-            // Where there is no room for it the reader hears no more of this run.
-            self.stream = opened.ok().map(|(stream, _)| stream);
+            if let Some(prepared) = prepared {
+                self.over = prepared.over.is_some() || prepared.is_empty();
+                self.stream = Some(prepared.open(AtEnd::Stay));
+            }
         }
         let Some(stream) = &mut self.stream else { return Poll::Pending };
         match ready!(stream.poll_next(cx)) {

@@ -13,7 +13,7 @@ pub struct Outboxes(Vec<(Seam, Arc<Outbox>)>);
 impl Outboxes {
     /// Of `count` readers that want everything and have read up to `cursor`, with `room` bytes each.
     pub fn new(count: usize, cursor: EventId, room: usize) -> Self {
-        let progress = Progress { cursor, sequence: None, ended: false, blind: None };
+        let progress = Progress { began: cursor, cursor, ..Progress::default() };
         let outbox = || Outbox::new(Filter::default(), Shape::default(), false, room, progress);
         Self((0..count).map(|_| (Seam::new(cursor), Arc::new(outbox()))).collect())
     }

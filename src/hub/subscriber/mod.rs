@@ -246,12 +246,20 @@ impl SubscriberActor {
     fn end(&mut self, ctx: &mut Context<Self>) {
         match self.outbox.at_end() {
             AtEnd::Close => self.close(CloseReason::RunFinished, ctx),
-            AtEnd::Stay => self.outbox.push_control(Control::Close(CloseReason::RunFinished)),
+            AtEnd::Stay => {
+                self.outbox.push_control(Control::Close(CloseReason::RunFinished));
+                // More may come of a run that is over.
+                if self.outbox.is_full() && self.seam.fall_behind() {
+                    self.wait_for_room(ctx);
+                }
+            }
         }
     }
 
     fn close(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
-        metrics::stream_closed(reason.as_str());
+        if self.outbox.at_end() == AtEnd::Close {
+            metrics::stream_closed(reason.as_str());
+        }
         self.outbox.close(reason);
         ctx.stop();
     }

@@ -92,8 +92,11 @@ struct State {
 }
 
 /// How far a stream has come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Progress {
+    /// Up to where the reader was when the stream began.
+    pub(super) began: EventId,
+    /// Up to where events were put in.
     pub(super) cursor: EventId,
     pub(super) sequence: Option<Sequence>,
     pub(super) ended: bool,
@@ -135,8 +138,8 @@ impl Outbox {
         Self { filter, shape, folds, at_end, limit, state: Mutex::new(state) }
     }
 
-    /// One of a stream that does this at the end of its run.
-    pub(super) fn that(self, at_end: AtEnd) -> Self {
+    /// The same for a stream that does this at the end of its run.
+    pub(super) fn with_end(self, at_end: AtEnd) -> Self {
         Self { at_end, ..self }
     }
 
@@ -224,7 +227,13 @@ impl Outbox {
 
     /// The stream is now at a position, with nothing delivered before.
     pub(super) fn restart(&self, cursor: EventId, ended: bool) {
-        self.state.lock().progress = Progress { cursor, sequence: None, ended, blind: None };
+        let (began, sequence, blind) = (cursor, None, None);
+        self.state.lock().progress = Progress { began, cursor, sequence, ended, blind };
+    }
+
+    /// Whether the reader has taken everything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().chunks.is_empty()
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -362,8 +371,7 @@ mod tests {
 
     /// What a reader gets that takes `pieces` pieces of two large frames and is then cut.
     fn cut_after(pieces: usize) -> String {
-        let progress =
-            Progress { cursor: EventId::START, sequence: None, ended: false, blind: None };
+        let progress = Progress::default();
         let outbox =
             Outbox::new(Filter::default(), Shape::Sse(Framing::Typed), false, 1 << 20, progress);
         let frame = |c: &str, size| format!("data: {}\n\n", c.repeat(size));

@@ -81,11 +81,11 @@ pub struct Subscription {
     run: RunId,
     outbox: Arc<Outbox>,
     actor: Addr<SubscriberActor>,
-    _place: Place,
+    place: Arc<Place>,
 }
 
 /// One of the streams that may be open.
-struct Place(Arc<Core>);
+pub(super) struct Place(Arc<Core>);
 
 impl Place {
     fn take(core: &Arc<Core>) -> Option<Self> {
@@ -112,22 +112,29 @@ impl Hub {
         run: &RunId,
         options: SubscribeOptions,
     ) -> Result<Subscription, SubscribeError> {
-        Ok(self.open_stream(run, options, AtEnd::Close).await?.0)
+        let prepared = self.prepare(run, options, None).await?;
+        match prepared.over {
+            Some(over) => Err(over),
+            None => Ok(prepared.open(AtEnd::Close)),
+        }
     }
 
-    /// Opens a stream; where nothing comes for now because the run is over, also why.
-    pub(super) async fn open_stream(
+    /// Looks how a run stands for a stream that is to be opened, which may have a place among the streams already.
+    pub(super) async fn prepare(
         &self,
         run: &RunId,
         options: SubscribeOptions,
-        at_end: AtEnd,
-    ) -> Result<(Subscription, Option<SubscribeError>), SubscribeError> {
+        place: Option<Arc<Place>>,
+    ) -> Result<Prepared, SubscribeError> {
         let core = &self.core;
         if self.is_closing() {
             return Err(SubscribeError::Closing);
         }
-        let place = Place::take(core).ok_or(SubscribeError::TooMany)?;
-        let (known, over, blind) = match self.run(run).await {
+        let place = match place {
+            Some(place) => place,
+            None => Arc::new(Place::take(core).ok_or(SubscribeError::TooMany)?),
+        };
+        let (opening, over, blind) = match self.run(run).await {
             Ok(RunState::Unknown) if options.must_exist => return Err(SubscribeError::NotFound),
             Ok(state) => {
                 let (known, mut over) = Opening::staying(options.start, &state);
@@ -141,24 +148,44 @@ impl Hub {
             }
             Err(_) => (Opening::at_nothing(), None, Some(options.start)),
         };
-        if at_end == AtEnd::Close
-            && let Some(over) = over
-        {
-            return Err(over);
-        }
+        let (core, run) = (Arc::clone(core), run.clone());
+        Ok(Prepared { core, run, options, place, opening, over, blind })
+    }
+}
+
+/// How a run stands for a stream that is to be opened.
+pub(super) struct Prepared {
+    core: Arc<Core>,
+    run: RunId,
+    options: SubscribeOptions,
+    place: Arc<Place>,
+    opening: Opening,
+    /// Why nothing comes for now, if the run is over.
+    pub(super) over: Option<SubscribeError>,
+    blind: Option<Start>,
+}
+
+impl Prepared {
+    /// Whether the run holds nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.blind.is_none() && self.opening.last == EventId::START
+    }
+
+    /// Opens the stream.
+    pub(super) fn open(self, at_end: AtEnd) -> Subscription {
+        let Self { core, run, options, place, opening, blind, .. } = self;
         let config = &core.config.subscribe;
-        let progress = Progress { cursor: known.cursor, sequence: None, ended: known.ended, blind };
+        let (cursor, ended) = (opening.cursor, opening.ended);
+        let progress = Progress { began: cursor, cursor, sequence: None, ended, blind };
         let SubscribeOptions { filter, shape, fold_deltas, .. } = options;
         let room = config.outbox.as_usize();
         let outbox = Outbox::new(filter, shape, fold_deltas, room, progress);
-        let outbox = Arc::new(outbox.that(at_end));
+        let outbox = Arc::new(outbox.with_end(at_end));
         if matches!(shape, Shape::Sse(_)) {
             outbox.push(Item::Bytes(retry(config.retry)));
         }
-        let actor = start(core, run, &outbox, &known);
-        let subscription =
-            Subscription { core: Arc::clone(core), run: run.clone(), outbox, actor, _place: place };
-        Ok((subscription, over))
+        let actor = start(&core, &run, &outbox, &opening);
+        Subscription { core, run, outbox, actor, place }
     }
 }
 
@@ -221,9 +248,20 @@ impl Subscription {
         &self.run
     }
 
-    /// Up to where its reader has been served, or was when it came.
-    pub(super) fn position(&self) -> EventId {
-        self.outbox.progress().cursor
+    /// Up to where its reader was when it came.
+    pub(super) fn began(&self) -> EventId {
+        self.outbox.progress().began
+    }
+
+    /// Whether the run is over and its reader has taken everything of it; nothing at all counts as over.
+    pub(super) fn is_over(&self) -> bool {
+        let Progress { cursor, ended, .. } = self.outbox.progress();
+        (ended || cursor == EventId::START) && self.outbox.is_empty()
+    }
+
+    /// Its place among the streams, for another in its stead.
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
     }
 
     /// Whether the store could not be asked yet where the run stands.
