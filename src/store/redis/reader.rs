@@ -340,7 +340,8 @@ impl Reader {
         let mut silent: Vec<&Wanted> = wanted.iter().collect();
         for (name, entries) in reply::streams(reply)? {
             let name = reply::text(&name)?;
-            let Some(Wanted { run, key, .. }) = wanted.iter().find(|w| w.key.name == name) else {
+            let Some(Wanted { run, key, after }) = wanted.iter().find(|w| w.key.name == name)
+            else {
                 continue;
             };
             silent.retain(|w| w.key.name != name);
@@ -348,7 +349,7 @@ impl Reader {
             // Decoded without the lock: it is the costly part.
             let events = reply::events(run, key, entries)?;
             let mut roster = self.roster.lock();
-            if roster.read(name, events, full) && !full && wanted.len() <= FEW {
+            if roster.read(name, *after, events, full) && !full && wanted.len() <= FEW {
                 roster.found(name, Instant::now());
             }
         }

@@ -215,11 +215,21 @@ impl Roster {
         read
     }
 
-    /// Events that were read from a stream behind some position; what is behind a follower's own is for it.
+    /// Events that were read from a stream behind `after`; what is behind a follower's own position is for it. Not so
+    /// for one that stands before it, for whom that was not read.
     /// `full` says that there may be more. True if any of them was new to anybody.
-    pub(super) fn read(&mut self, name: &str, events: Vec<StoredEvent>, full: bool) -> bool {
+    pub(super) fn read(
+        &mut self,
+        name: &str,
+        after: EventId,
+        events: Vec<StoredEvent>,
+        full: bool,
+    ) -> bool {
         let mut new = false;
         self.hand_to(name, events, |entry, _, events| {
+            if entry.position < after {
+                return None;
+            }
             entry.in_step = !full;
             let known = events.partition_point(|e| e.id <= entry.position);
             if known < events.len() {

@@ -62,14 +62,14 @@ fn what_was_stored_behind_the_position_is_not_read_again() {
     assert_eq!(roster.next_read(64, later()), [Wanted { run: run(), key: key(), after: at(0) }]);
     roster.stored("run:7:events", at(0), events(1..=2), Instant::now());
     // The read that was under way.
-    roster.read("run:7:events", events(1..=3), false);
+    roster.read("run:7:events", at(0), events(1..=3), false);
     // Another program has written the fourth one.
     roster.stored("run:7:events", at(4), events(5..=5), Instant::now());
     assert_eq!(taken(&mut inbox), [1, 2, 3]);
     assert!(roster.next_read(64, later()).is_empty());
     roster.stream_changed(b"run:7:events");
     assert_eq!(roster.next_read(64, later())[0].after, at(3));
-    roster.read("run:7:events", events(4..=5), true);
+    roster.read("run:7:events", at(3), events(4..=5), true);
     assert_eq!((taken(&mut inbox), roster.next_read(64, later()).len()), (vec![4, 5], 1));
 }
 
@@ -106,7 +106,7 @@ fn a_stream_that_nobody_else_writes_to_is_looked_at_less_often() {
     let last = (2..=30).map(|n| rest_after(&mut roster, n)).last().unwrap();
     assert!(first * 10 < last && last <= Rests::LONGEST, "{first:?} {last:?}");
     // Another program has.
-    roster.read("run:7:events", events(31..=31), false);
+    roster.read("run:7:events", at(30), events(31..=31), false);
     assert_eq!(rest_after(&mut roster, 32), first);
 }
 
@@ -120,7 +120,7 @@ fn what_an_append_tells_of_is_read_though_the_stream_rests() {
     assert!(!roster.awaits("run:7:events", at(31)));
     roster.stored_elsewhere("run:7:events");
     assert_eq!(roster.next_read(64, now)[0].after, at(30));
-    roster.read("run:7:events", events(31..=32), false);
+    roster.read("run:7:events", at(30), events(31..=32), false);
     assert_eq!(taken(&mut inbox), [31, 32]);
     assert_eq!((roster.next_read(64, later()), roster.next_rested()), (vec![], None));
     // Nor does it rest when anything may have happened.
@@ -136,7 +136,7 @@ fn appends_without_a_pause_starve_nobody_who_is_out_of_step() {
     roster.join(run(), key(), at(0), sink);
     roster.append_begins("run:7:events");
     assert_eq!(roster.next_read(64, later())[0].after, at(0));
-    roster.read("run:7:events", events(1..=1), false);
+    roster.read("run:7:events", at(0), events(1..=1), false);
     roster.append_ended("run:7:events");
     // Another program has written the second one.
     for n in [3, 5, 7] {
@@ -146,7 +146,7 @@ fn appends_without_a_pause_starve_nobody_who_is_out_of_step() {
         roster.append_ended("run:7:events");
         roster.append_begins("run:7:events");
         assert_eq!(roster.next_read(64, Instant::now())[0].after, at(n - 2));
-        roster.read("run:7:events", events(n - 1..=n), false);
+        roster.read("run:7:events", at(n - 2), events(n - 1..=n), false);
         roster.append_ended("run:7:events");
     }
     assert_eq!(taken(&mut inbox), [1, 2, 3, 4, 5, 6, 7]);
@@ -162,6 +162,23 @@ fn a_follower_without_room_is_read_for_when_it_has_some() {
     assert_eq!(taken(&mut inbox), [1]);
     assert!(roster.has_room(number) && !roster.has_room(number));
     assert_eq!(roster.next_read(64, later()).len(), 1);
+}
+
+#[test]
+fn what_was_read_for_one_follower_is_not_for_another_who_stands_before_it() {
+    let (mut roster, (sink, mut full)) = (Roster::default(), mpsc::channel(2));
+    let behind = roster.join(run(), key(), at(0), sink);
+    roster.stored("run:7:events", at(0), events(1..=1), Instant::now());
+    let (sink, mut inbox) = mpsc::channel(ROOM);
+    roster.join(run(), key(), at(5), sink);
+    // The first has room for one more, which is too little.
+    assert_eq!(roster.next_read(64, later())[0].after, at(5));
+    roster.read("run:7:events", at(5), events(6..=6), false);
+    assert_eq!((taken(&mut full), taken(&mut inbox)), (vec![1], vec![6]));
+    assert!(roster.has_room(behind));
+    assert_eq!(roster.next_read(64, later())[0].after, at(1));
+    roster.read("run:7:events", at(1), events(2..=6), false);
+    assert_eq!((taken(&mut full), taken(&mut inbox)), (vec![2, 3, 4, 5, 6], vec![]));
 }
 
 #[test]
@@ -184,7 +201,7 @@ fn a_head_before_the_position_resets_and_one_behind_it_is_read() {
 fn find(roster: &mut Roster, n: u64, now: Instant) {
     roster.stream_changed(b"run:7:events");
     assert_eq!(roster.next_read(64, now).len(), 1);
-    assert!(roster.read("run:7:events", events(n..=n), false));
+    assert!(roster.read("run:7:events", at(n - 1), events(n..=n), false));
     roster.found("run:7:events", now);
 }
 
@@ -359,7 +376,7 @@ proptest! {
                 },
                 Step::Reply => if let Some((after, length)) = reading.take() {
                     let until = length.min(after.ms + 4);
-                    roster.read("run:7:events", events(after.ms + 1..=until), until < length);
+                    roster.read("run:7:events", after, events(after.ms + 1..=until), until < length);
                 },
                 Step::SendLookout => {
                     roster.heat_up("run:7:events", clock);
