@@ -131,6 +131,26 @@ fn how_long_a_job_is_kept_is_its_writers_to_say() {
     assert!(redis.command::<i64>(&["PTTL", "run:9:meta"]) > 0);
     let _: u64 = redis.command(&["DEL", "run:9:meta"]);
     assert_eq!(hub.get("/runs/9").json()["status"], "finished");
+    // Nor when a job runs again, with an expiry or without.
+    let _: i64 = redis.command(&["PEXPIRE", "job:7", "1"]);
+    until("the job's stream is gone", || {
+        (redis.command::<i64>(&["EXISTS", "job:7"]) == 0).then_some(())
+    });
+    for kind in ["task_progress", "finish", "started", "finish"] {
+        redis.xadd("job:7", &[("event_type", kind.as_bytes())]);
+        hub.get("/runs/7").json();
+        assert_eq!(redis.command::<i64>(&["PTTL", "job:7"]), -1, "after {kind}");
+    }
+    let _: i64 = redis.command(&["EXPIRE", "job:7", "500"]);
+    redis.xadd("job:7", &[("event_type", b"task_progress")]);
+    hub.get("/runs/7").json();
+    let _: i64 = redis.command(&["EXPIRE", "job:7", "5000"]);
+    redis.xadd("job:7", &[("event_type", b"finish")]);
+    assert!((4900..=5000).contains(&left()));
+    assert!(redis.command::<i64>(&["PTTL", "job:7"]) > 4_900_000);
+    // What is published to a finished one begins the run's own stream, which is kept as long as any that ended.
+    hub.publish("9", &json!({ "type": "a.b" }));
+    assert!(redis.command::<i64>(&["PTTL", "run:9:events"]) > 0);
     // One that vanished answers as any stream of a foreign program that did.
     redis.xadd("job:8", &[("event_type", b"task_started")]);
     assert_eq!(hub.get("/runs/8").json()["length"], 1);

@@ -81,7 +81,9 @@ local function absorb(book)
     return
   end
   local entries = redis.call('XREVRANGE', stream, '+', from, 'COUNT', 1000)
-  revive(book)
+  if not of_jobs then
+    revive(book)
+  end
   local sequence, status, status_ms
   for _, entry in ipairs(entries) do
     local category, action, flat, data
@@ -115,13 +117,12 @@ local function absorb(book)
     end
   end
   if status then
-    -- How long a job's stream is kept after its end is its writer's to say, who may not have said so.
-    local of_writer = of_jobs and not book.expires
     set_status(book, status, status_ms)
-    if of_writer and book.expires then
-      local left = redis.call('PTTL', stream)
-      book.expires = left >= 0 and now + left or nil
-    end
+  end
+  if of_jobs then
+    -- How long a job's stream is kept is its writer's to say, who may not have said so.
+    local left = redis.call('PTTL', stream)
+    book.expires, book.expiry_changed = left >= 0 and now + left or nil, true
   end
   book.sequence = math.max(book.sequence, sequence or 0)
   book.last_id = entries[1][1]
@@ -133,6 +134,10 @@ end
 -- Writes the book. Ends with what an out-of-memory or read-only server refuses, so that a refusal leaves
 -- nothing half done; `call` is redis.pcall where the book may stay unwritten.
 local function close_book(book, call, field, value)
+  if book.ended and not book.expires and not of_jobs then
+    -- The run goes on from a job that had no expiry.
+    book.expires, book.expiry_changed = now + after_end, true
+  end
   call('HSET', meta, 'sequence', int(book.sequence), 'status', book.status, 'last_id', book.last_id or '0-0',
     'created_at', int(book.created or now), 'updated_at', int(book.updated or now), field, value)
   if book.expiry_changed then
@@ -140,19 +145,19 @@ local function close_book(book, call, field, value)
     if book.expires then
       call('HSET', meta, 'expires_at', int(book.expires))
       call('PEXPIREAT', meta, int(book.expires + tombstone))
+    elseif book.ended then
+      -- A job's, which is found out again if its stream is there for longer. That there is something here keeps others
+      -- from taking it for a run to which nothing has happened.
+      call('HSET', meta, 'expires_at', 'never')
+      call('PEXPIREAT', meta, int(now + after_end + tombstone))
     else
       call('HDEL', meta, 'expires_at')
-      if book.ended then
-        -- A job's, which is found out again if its stream is there for longer.
-        call('PEXPIREAT', meta, int(now + after_end + tombstone))
-      else
-        call('PERSIST', meta)
-      end
+      call('PERSIST', meta)
       -- What the hub had not set is its writer's.
-      if book.had_expiry then call('PERSIST', stream) end
+      if book.had_expiry and not of_jobs then call('PERSIST', stream) end
     end
   end
-  if book.expires then
+  if book.expires and (not of_jobs or book.by_hand) then
     call('PEXPIREAT', stream, int(book.expires))
   end
   -- What else may be kept under the list's name must not undo what is done by now.

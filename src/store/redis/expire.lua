@@ -5,7 +5,7 @@ if gone then
   return { gone }
 end
 absorb(book)
-book.expires, book.expiry_changed = now + tonumber(ARGV[at]), true
+book.expires, book.expiry_changed, book.by_hand = now + tonumber(ARGV[at]), true, true
 local seen = describe(book)
 seen[10] = ARGV[at]
 close_book(book, redis.call, 'status', book.status)
