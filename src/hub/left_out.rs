@@ -5,17 +5,13 @@ use crate::event::RunId;
 use crate::store::PublishOutcome;
 use crate::telemetry::metrics;
 
-/// Counts what was left out of publishes to a run.
-pub(super) fn tell_of<'a>(run: &RunId, outcomes: impl IntoIterator<Item = &'a PublishOutcome>) {
+/// Tells of the events that a run did not get: so many that a search had left out before, and what the store says.
+pub(super) fn tell(run: &RunId, searched: usize, outcomes: &[PublishOutcome]) {
     let count_of = |outcome: &PublishOutcome| match outcome {
         PublishOutcome::Stored(placed) => placed.iter().filter(|place| place.reused).count(),
         PublishOutcome::Already | PublishOutcome::KeyReused { .. } => 0,
     };
-    tell(run, outcomes.into_iter().map(count_of).sum());
-}
-
-/// So many accepted events of a run were left out.
-pub(super) fn tell(run: &RunId, count: usize) {
+    let count = searched + outcomes.iter().map(count_of).sum::<usize>();
     if count > 0 {
         metrics::left_out(count as u64);
         log::warn!(

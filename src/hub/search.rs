@@ -1,7 +1,6 @@
 //! Finds events in a run by an `event_id` that a hub made. Such ids are in no index, because few ever come
 //! back; one that does is looked for in the run itself, from the time it carries.
 
-use super::left_out;
 use crate::event::{EventId, EventKey, NewEvent, RunId, digest};
 use crate::store::{LogStore, Placed, RangeRequest, StoreError};
 use std::collections::HashMap;
@@ -52,17 +51,18 @@ pub(super) async fn find(
     Ok(known)
 }
 
-/// Leaves out the events that had to be searched for and are in the run.
+/// Leaves out the events that had to be searched for and are in the run; says how many are there with other content.
 pub(super) async fn leave_out_known(
     store: &dyn LogStore,
     run: &RunId,
     events: &mut std::sync::Arc<[NewEvent]>,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
+    let mut reused = 0;
     if events.iter().any(|new| new.search_first) {
         let known = find(store, run, events, |new, _| new.search_first).await?;
-        left_out::tell(run, known.iter().flatten().filter(|place| place.reused).count());
+        reused = known.iter().flatten().filter(|place| place.reused).count();
         let unknown = events.iter().zip(known).filter(|(_, known)| known.is_none());
         *events = unknown.map(|(new, _)| new.clone()).collect();
     }
-    Ok(())
+    Ok(reused)
 }

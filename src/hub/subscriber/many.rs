@@ -233,7 +233,9 @@ impl ManySubscription {
     }
 
     fn end(&mut self, reason: CloseReason) {
-        metrics::stream_closed(reason.as_str());
+        if reason != CloseReason::SlowClient {
+            metrics::stream_closed(reason.as_str());
+        }
         self.ready.extend_from_slice(&Control::Close(reason).to_sse());
         self.ended = true;
         self.ones.clear();
@@ -250,10 +252,10 @@ impl ManySubscription {
         self.ones[index].opening = Some(Box::pin(async move {
             loop {
                 match hub.prepare(&run, options.clone(), Some(Arc::clone(&place))).await {
-                    Ok(prepared) => return Some(prepared),
+                    Ok(prepared) if !prepared.is_blind() => return Some(prepared),
                     Err(SubscribeError::Closing) => return None,
-                    // Something else is kept under its key, say.
-                    Err(_) => sleep(LOOK_AGAIN).await,
+                    // The store is away, or something else is kept under the run's key.
+                    Ok(_) | Err(_) => sleep(LOOK_AGAIN).await,
                 }
             }
         }));

@@ -246,18 +246,17 @@ impl SubscriberActor {
     fn end(&mut self, ctx: &mut Context<Self>) {
         match self.outbox.at_end() {
             AtEnd::Close => self.close(CloseReason::RunFinished, ctx),
-            AtEnd::Stay => {
-                self.outbox.push_control(Control::Close(CloseReason::RunFinished));
-                // More may come of a run that is over.
-                if self.outbox.is_full() && self.seam.fall_behind() {
-                    self.wait_for_room(ctx);
-                }
+            // More may come of a run that is over: what is behind is read first, and then this is said.
+            AtEnd::Stay if self.outbox.is_full() && self.seam.fall_behind() => {
+                self.wait_for_room(ctx);
             }
+            AtEnd::Stay => self.outbox.push_control(Control::Close(CloseReason::RunFinished)),
         }
     }
 
     fn close(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
-        if self.outbox.at_end() == AtEnd::Close {
+        // Else it is one of several runs' whose stream goes on; but who takes nothing hears nothing of its end, either.
+        if self.outbox.at_end() == AtEnd::Close || reason == CloseReason::SlowClient {
             metrics::stream_closed(reason.as_str());
         }
         self.outbox.close(reason);

@@ -166,9 +166,14 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Whether the run holds nothing.
+    /// Whether the store could not be asked.
+    pub(super) fn is_blind(&self) -> bool {
+        self.blind.is_some()
+    }
+
+    /// Whether the run, as far as is known, holds nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.blind.is_none() && self.opening.last == EventId::START
+        self.opening.last == EventId::START
     }
 
     /// Opens the stream.

@@ -15,6 +15,8 @@ struct Taken {
     /// Where its last publish is in the spool.
     last: u64,
     events: usize,
+    /// Events that a search left out although their content is another.
+    reused: usize,
 }
 
 /// Drains once.
@@ -47,7 +49,8 @@ pub(super) async fn drain(
         let mut searched = Ok(());
         for publish in &mut one.append.publishes {
             if searched.is_ok() {
-                searched = search::leave_out_known(store, &run, &mut publish.events).await;
+                let left_out = search::leave_out_known(store, &run, &mut publish.events).await;
+                searched = left_out.map(|reused| one.reused += reused);
             }
         }
         match searched {
@@ -59,11 +62,11 @@ pub(super) async fn drain(
         }
     }
     let (appends, ends): (Vec<_>, Vec<_>) =
-        taken.into_iter().map(|taken| (taken.append, (taken.last, taken.events))).unzip();
+        taken.into_iter().map(|t| (t.append, (t.last, t.events, t.reused))).unzip();
     let results = store.append(&appends).await;
-    for ((append, end), result) in appends.iter().zip(ends).zip(results) {
-        let result = result.map(|outcomes| left_out::tell_of(&append.run, &outcomes));
-        queue.drain_ended(&append.run, Some(end), &result);
+    for ((append, (last, events, reused)), result) in appends.iter().zip(ends).zip(results) {
+        let result = result.map(|outcomes| left_out::tell(&append.run, reused, &outcomes));
+        queue.drain_ended(&append.run, Some((last, events)), &result);
         failure = failure.or(result.err().filter(StoreError::is_transient));
     }
     failure.map(Trouble::Append)
@@ -103,5 +106,6 @@ fn take(run: &RunId, oldest: Vec<(u64, SpooledPublish)>) -> Option<Taken> {
         events += publish.events.len();
         publishes.push(Publish { number: publish.number, events: publish.events, answered: true });
     }
-    Some(Taken { append: RunAppend { run: run.clone(), writer, publishes }, last, events })
+    let append = RunAppend { run: run.clone(), writer, publishes };
+    Some(Taken { append, last, events, reused: 0 })
 }

@@ -331,23 +331,24 @@ async fn send(
     flight: Flight,
 ) -> Option<Trouble> {
     let began = Instant::now();
-    let mut searched = Vec::new();
+    let (mut searched, mut reused) = (Vec::new(), vec![0; flight.appends().len()]);
     let appends = match flight.must_search() {
         false => flight.appends(),
         true => {
             searched.extend_from_slice(flight.appends());
-            for append in &mut searched {
+            for (append, reused) in searched.iter_mut().zip(&mut reused) {
                 for publish in &mut append.publishes {
                     let found =
                         search::leave_out_known(store, &append.run, &mut publish.events).await;
-                    if found.is_err() {
+                    let Ok(left_out) = found else {
                         // Nothing was sent; it is tried again.
                         let reason = "the run could not be searched".to_owned();
                         let error = StoreError::Unreachable { reason };
                         let results = flight.appends().iter().map(|_| Err(error.clone()));
                         queue.settle(&flight, results.collect());
                         return Some(Trouble::ReadBack);
-                    }
+                    };
+                    *reused += left_out;
                 }
             }
             &searched
@@ -358,10 +359,10 @@ async fn send(
     let mut failed = results.iter().filter_map(|result| result.as_ref().err());
     let mut trouble = failed.find(|e| e.is_transient()).cloned().map(Trouble::Append);
     let mut told = Vec::with_capacity(results.len());
-    for (append, result) in flight.appends().iter().zip(results) {
+    for ((append, reused), result) in flight.appends().iter().zip(reused).zip(results) {
         told.push(match result {
             Ok(outcomes) => {
-                left_out::tell_of(&append.run, &outcomes);
+                left_out::tell(&append.run, reused, &outcomes);
                 let read = readback::told(store, append, outcomes).await;
                 if read.is_err() && trouble.is_none() {
                     trouble = Some(Trouble::ReadBack);
