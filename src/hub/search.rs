@@ -11,8 +11,8 @@ const CLOCK_SLACK_MS: u64 = 60_000;
 const PAGE: usize = 1000;
 const PAGE_BYTES: usize = 8 << 20;
 
-/// Where the run has of those of the events that `is_wanted` and whose `event_id` a hub made; one look
-/// through the run for all of them.
+/// Where the run has those of the events that `is_wanted` and whose `event_id` a hub made; one look through the run
+/// for all of them.
 pub(super) async fn find(
     store: &dyn LogStore,
     run: &RunId,

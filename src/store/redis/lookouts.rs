@@ -6,9 +6,8 @@
 //! whose lookout was lost or called back; which has one is decided in the [`roster`](super::roster). On a stream that
 //! this hub appends to none would be of use, since what it appends is known before.
 
-use super::dial::describe;
 use super::link::checked;
-use super::reader::{COUNT, IDLE, Reader, Tools};
+use super::reader::{COUNT, IDLE, Reader, Tools, send};
 use super::reply;
 use super::roster::{Lookout, Wanted};
 use crate::event::StoredEvent;
@@ -116,7 +115,7 @@ async fn has_room(
 ) -> Result<bool, StoreError> {
     let mut command = redis::cmd("INFO");
     command.arg("clients");
-    let Ok(reply) = checked(send(connection, &command, tools).await?) else {
+    let Ok(reply) = checked(send(connection, &command, limit(tools)).await?) else {
         // Who may not ask is not told; then the configured number has to do.
         return Ok(true);
     };
@@ -158,23 +157,12 @@ async fn wait_at(
     let mut command = redis::cmd("XREAD");
     command.arg("COUNT").arg(COUNT).arg("BLOCK").arg(PATIENCE.as_millis() as u64);
     command.arg("STREAMS").arg(&key.name).arg(after.to_string());
-    let reply = send(connection, &command, tools).await?;
+    let reply = send(connection, &command, limit(tools)).await?;
     let stream = reply::streams(checked(reply)?)?.pop();
     stream.map_or(Ok(Vec::new()), |(_, entries)| reply::events(run, key, entries))
 }
 
-/// Sends a command that may wait for [`PATIENCE`]. The server's own limit for that runs on its wall clock.
-async fn send(
-    connection: &mut MultiplexedConnection,
-    command: &redis::Cmd,
-    tools: &Tools,
-) -> Result<redis::Value, StoreError> {
-    timeout(limit(tools), connection.send_packed_command(command))
-        .await
-        .map_err(|_| StoreError::NoAnswer { reason: "no reply in time".into() })?
-        .map_err(|e| StoreError::NoAnswer { reason: describe(&e) })
-}
-
+/// How long the answer to a wait may take. The server's own limit runs on its wall clock.
 fn limit(tools: &Tools) -> Duration {
     PATIENCE + tools.making.timeout
 }

@@ -306,7 +306,7 @@ impl Reader {
                 check_at = Instant::now() + check_every;
                 if doubtful.is_empty() {
                     // A connection that is dead says nothing, like one whose runs are quiet.
-                    checked(send(connection, &redis::cmd("PING"), tools).await?)?;
+                    checked(send(connection, &redis::cmd("PING"), tools.making.timeout).await?)?;
                 }
             }
             let few = doubtful.split_off(doubtful.len().saturating_sub(STREAMS_A_CHECK));
@@ -329,7 +329,7 @@ impl Reader {
         for Wanted { after, .. } in wanted {
             command.arg(after.to_string());
         }
-        match checked(send(connection, &command, tools).await?) {
+        match checked(send(connection, &command, tools.making.timeout).await?) {
             Ok(reply) => self.hand_over(wanted, count, reply),
             Err(StoreError::BrokenRun { .. }) => self.find_broken(connection, wanted, tools).await,
             Err(e) => Err(e),
@@ -368,7 +368,7 @@ impl Reader {
         if followed.is_empty() {
             return Ok(());
         }
-        let script = &tools.making.scripts.heads;
+        let (script, limit) = (&tools.making.scripts.heads, tools.making.timeout);
         let call = |verb: &str, body: &str| {
             let mut call = redis::cmd(verb);
             call.arg(body).arg(followed.len());
@@ -380,9 +380,9 @@ impl Reader {
             }
             call
         };
-        let mut reply = send(connection, &call("EVALSHA", &script.hash), tools).await?;
+        let mut reply = send(connection, &call("EVALSHA", &script.hash), limit).await?;
         if matches!(&reply, Value::ServerError(e) if e.code() == "NOSCRIPT") {
-            reply = send(connection, &call("EVAL", &script.code), tools).await?;
+            reply = send(connection, &call("EVAL", &script.code), limit).await?;
         }
         let (mut unsure, jobs) = (Vec::new(), tools.streams.serves_jobs());
         for ((number, wanted), head) in followed.into_iter().zip(reply::items(checked(reply)?)?) {
@@ -466,12 +466,12 @@ impl Drop for End {
 }
 
 /// Sends a command. The driver's own time limit runs on the wall; this one is ours and monotonic.
-async fn send(
+pub(super) async fn send(
     connection: &mut MultiplexedConnection,
     command: &redis::Cmd,
-    tools: &Tools,
+    limit: Duration,
 ) -> Result<Value, StoreError> {
-    let sent = timeout(tools.making.timeout, connection.send_packed_command(command));
+    let sent = timeout(limit, connection.send_packed_command(command));
     sent.await.map_err(|_| late())?.map_err(|e| no_answer(&e))
 }
 
