@@ -137,8 +137,7 @@ mod tests {
             let read = next(&mut tail).await;
             // The store has no such event, so the tail cannot have it from there.
             let told = EventId::new(read[0].ms + 1_000_000, 0);
-            let placed =
-                Placed { id: told, sequence: Sequence(2), duplicate: false, reused: false };
+            let placed = Placed::of_new(told, Sequence(2));
             let outcomes = vec![PublishOutcome::Stored(vec![placed])];
             let appended = Appended { previous: read[0], outcomes };
             followers.tell_all(&[append(&run, 2)], &[appended]);

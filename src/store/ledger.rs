@@ -255,7 +255,7 @@ impl Ledger {
         self.last = (id.ms, id.n);
         self.last_sequence += 1;
         self.updated_ms = now_ms;
-        Placed { id, sequence: Sequence(self.last_sequence), duplicate: false, reused: false }
+        Placed::of_new(id, Sequence(self.last_sequence))
     }
 
     fn live(&mut self, lifecycle: Option<Lifecycle>, now_ms: u64, rules: &StoreRules) {

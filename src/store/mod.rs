@@ -106,6 +106,13 @@ pub struct Placed {
     pub reused: bool,
 }
 
+impl Placed {
+    /// The place of an event that was not there before.
+    pub fn of_new(id: EventId, sequence: Sequence) -> Self {
+        Self { id, sequence, duplicate: false, reused: false }
+    }
+}
+
 /// Which way a range is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {

@@ -128,9 +128,9 @@ impl Problem {
 
     /// The path knows only these methods.
     pub fn method_not_allowed(allowed: &'static [Method]) -> Self {
-        let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-        let detail = format!("this path takes {}", names.join(", "));
-        Self::new(Code::MethodNotAllowed, detail).with_header(ALLOW, names.join(", "))
+        let names = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let detail = format!("this path takes {names}");
+        Self::new(Code::MethodNotAllowed, detail).with_header(ALLOW, names)
     }
 
     /// The same, with a header that says what would do.

@@ -314,6 +314,14 @@ impl Hub {
         }
     }
 
+    /// Lets a run expire, and waits until it has.
+    pub fn expire(&self, run: &str) {
+        let path = format!("/runs/{run}");
+        let expiry = Request::new("PUT", &format!("{path}/expiry")).json(r#"{"seconds":1}"#);
+        assert_eq!(self.send(expiry).status, 200);
+        until("the run has expired", || (self.get(&path).status == 410).then_some(()));
+    }
+
     /// Resident memory, in bytes.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

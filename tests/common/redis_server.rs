@@ -113,6 +113,14 @@ impl RedisServer {
         command.query(&mut self.connection()).unwrap()
     }
 
+    /// Puts an older stream in the place of a run's: it holds one event, at `1000-0`.
+    pub fn roll_back(&self, run: &str) {
+        let key = format!("run:{run}:events");
+        let () = self.command(&["DEL", &key]);
+        let words = ["event_category", "a", "event_action", "b", "sequence", "1"];
+        let _: String = self.command(&[&["XADD", key.as_str(), "1000-0"], &words[..]].concat());
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());

@@ -1,6 +1,6 @@
 //! Several runs on one stream: every event of each, in its order, and a cursor that resumes all of them.
 
-use crate::common::{Frame, Request, Setup, Stream, on_both_stores, until};
+use crate::common::{Frame, Hub, Request, Setup, Stream, on_both_stores};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -32,6 +32,21 @@ fn by_run(events: &[(String, u64, String)]) -> HashMap<&str, Vec<u64>> {
     runs
 }
 
+/// From whatever point it is resumed: all that comes later, once.
+fn resumes_exactly(
+    hub: &Hub,
+    path: &str,
+    seen: &[(String, u64, String)],
+    expected: &HashMap<&str, Vec<u64>>,
+) {
+    for cut in 0..seen.len() {
+        let mut resumed = hub.follow_from(path, &seen[cut].2);
+        let rest = events(&mut resumed, seen.len() - cut - 1);
+        let all: Vec<_> = seen[..=cut].iter().chain(&rest).cloned().collect();
+        assert_eq!(by_run(&all), *expected, "cut at {cut}");
+    }
+}
+
 fn every_run_comes_in_its_order_and_resumes_exactly(setup: Setup) {
     let hub = setup.hub();
     hub.publish_numbers("a", 1, 3);
@@ -45,13 +60,7 @@ fn every_run_comes_in_its_order_and_resumes_exactly(setup: Setup) {
     let expected: HashMap<&str, Vec<u64>> =
         HashMap::from([("a", vec![1, 2, 3, 4]), ("b", vec![1, 2]), ("c", vec![1, 2])]);
     assert_eq!(by_run(&seen), expected);
-    // From whatever point it is resumed: all that comes later, once.
-    for cut in 0..seen.len() {
-        let mut resumed = hub.follow_from("/events/stream?runs=a,b,c", &seen[cut].2);
-        let rest = events(&mut resumed, seen.len() - cut - 1);
-        let all: Vec<_> = seen[..=cut].iter().chain(&rest).cloned().collect();
-        assert_eq!(by_run(&all), expected, "cut at {cut}");
-    }
+    resumes_exactly(&hub, "/events/stream?runs=a,b,c", &seen, &expected);
     hub.publish_numbers("b", 3, 1);
     let last = &events(&mut stream, 1)[0].2;
     let mut live = hub.follow_from("/events/stream?runs=a,b,c", last);
@@ -113,9 +122,7 @@ fn a_run_that_is_deleted_or_expires_is_followed_from_its_new_beginning(setup: Se
     hub.publish("expired", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
     events(&mut stream, 4);
     assert_eq!(hub.send(Request::new("DELETE", "/runs/deleted")).status, 204);
-    let expiry = Request::new("PUT", "/runs/expired/expiry").json(r#"{"seconds":1}"#);
-    assert_eq!(hub.send(expiry).status, 200);
-    until("the run has expired", || (hub.get("/runs/expired").status == 410).then_some(()));
+    hub.expire("expired");
     hub.publish_numbers("deleted", 1, 1);
     assert_eq!(by_run(&events(&mut stream, 1)), HashMap::from([("deleted", vec![1])]));
     // Who had all of it is told of no gap.
@@ -135,9 +142,7 @@ fn what_had_expired_when_the_stream_was_opened_is_followed_with_a_gap(setup: Set
     let mut stream = hub.follow("/events/stream?runs=a,b");
     let seen = events(&mut stream, 3);
     let of_b = seen.iter().position(|(run, ..)| run == "b").unwrap();
-    let expiry = Request::new("PUT", "/runs/b/expiry").json(r#"{"seconds":1}"#);
-    assert_eq!(hub.send(expiry).status, 200);
-    until("the run has expired", || (hub.get("/runs/b").status == 410).then_some(()));
+    hub.expire("b");
     let mut resumed = hub.follow_from("/events/stream?runs=a,b", &seen[of_b].2);
     hub.publish_numbers("b", 3, 1);
     let mut next = resumed.next_real();
@@ -180,9 +185,7 @@ fn a_run_that_is_over_and_rolled_back_is_told_again_behind_a_gap() {
     hub.publish("b", &json!([{ "type": "a.b" }, { "type": "lifecycle.completed" }]));
     let mut stream = hub.follow("/events/stream?runs=a,b");
     events(&mut stream, 3);
-    let () = redis.command(&["DEL", "run:b:events"]);
-    let words = ["event_category", "a", "event_action", "b", "sequence", "1"];
-    let _: String = redis.command(&[&["XADD", "run:b:events", "1000-0"], &words[..]].concat());
+    redis.roll_back("b");
     let (name, gap) = stream.control();
     assert_eq!(
         (name.as_str(), &gap["run_id"], &gap["oldest"]),
@@ -249,9 +252,7 @@ fn who_follows_live_gets_nothing_of_the_past_when_it_comes_back() {
 
 #[test]
 fn redis_goes_and_comes_and_every_run_goes_on() {
-    let redis =
-        crate::common::RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let mut setup = Setup::on(redis).set("PUBLISH__TIMEOUT", "1s");
+    let mut setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     for run in ["a", "b"] {
         hub.publish_numbers(run, 1, 1);
@@ -285,9 +286,7 @@ fn redis_goes_and_comes_and_every_run_goes_on() {
 
 #[test]
 fn a_stream_that_opens_while_nobody_can_be_asked_resumes_exactly_from_any_event() {
-    let redis =
-        crate::common::RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let mut setup = Setup::on(redis);
+    let mut setup = Setup::redis();
     let hub = setup.hub();
     for run in ["a", "b"] {
         hub.publish_numbers(run, 1, 5);
@@ -299,12 +298,7 @@ fn a_stream_that_opens_while_nobody_can_be_asked_resumes_exactly_from_any_event(
     let expected = HashMap::from([("a", vec![1, 2, 3, 4, 5]), ("b", vec![1, 2, 3, 4, 5])]);
     assert_eq!(by_run(&seen), expected);
     hub.until_mode("normal");
-    for cut in 0..seen.len() {
-        let mut resumed = hub.follow_from("/events/stream?runs=a,b", &seen[cut].2);
-        let rest = events(&mut resumed, seen.len() - cut - 1);
-        let all: Vec<_> = seen[..=cut].iter().chain(&rest).cloned().collect();
-        assert_eq!(by_run(&all), expected, "cut at {cut}");
-    }
+    resumes_exactly(&hub, "/events/stream?runs=a,b", &seen, &expected);
 }
 
 #[test]

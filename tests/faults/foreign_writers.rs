@@ -51,8 +51,12 @@ fn waiting(redis: &RedisServer) -> Vec<String> {
     clients.lines().filter(waits).map(|client| field(client, "id=")).collect()
 }
 
-fn follow(hub: &Hub, runs: &[&str]) -> Vec<Stream> {
-    runs.iter().map(|run| hub.follow(&format!("/runs/{run}/events/stream"))).collect()
+/// A hub with a reader of each of the runs, and another program that writes to them.
+fn followed<'a>(setup: &'a Setup, runs: &'a [&'a str]) -> (Hub, Vec<Stream>, Writer<'a>) {
+    let hub = setup.hub();
+    let follow = |run: &&str| hub.follow(&format!("/runs/{run}/events/stream"));
+    let streams = runs.iter().map(follow).collect();
+    (hub, streams, Writer::new(setup.redis_server(), runs))
 }
 
 #[track_caller]
@@ -66,9 +70,8 @@ fn have_all(streams: &mut [Stream], last: u64) {
 #[test]
 fn connections_that_wait_are_lost_and_made_again() {
     let setup = Setup::redis();
-    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a", "b", "c"]);
-    let mut streams = follow(&hub, &runs);
-    let mut writer = Writer::new(redis, &runs);
+    let (redis, runs) = (setup.redis_server(), ["a", "b", "c"]);
+    let (hub, mut streams, mut writer) = followed(&setup, &runs);
     for id in writer.until_waited_at_by(3) {
         let _: u64 = redis.command(&["CLIENT", "KILL", "ID", &id]);
     }
@@ -90,13 +93,12 @@ fn connections_that_wait_are_lost_and_made_again() {
 #[test]
 fn no_more_connections_wait_than_there_may_be() {
     let setup = Setup::redis().set("REDIS__MAX_READERS", "11");
-    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a", "b", "c", "d", "e"]);
-    let mut streams = follow(&hub, &runs);
-    let mut writer = Writer::new(redis, &runs);
+    let runs = ["a", "b", "c", "d", "e"];
+    let (_hub, mut streams, mut writer) = followed(&setup, &runs);
     writer.until_waited_at_by(2);
     for _ in 0..100 {
         writer.add();
-        assert!(waiting(redis).len() <= 2);
+        assert!(waiting(setup.redis_server()).len() <= 2);
     }
     have_all(&mut streams, writer.last);
 }
@@ -106,9 +108,7 @@ fn connections_that_wait_leave_half_of_a_server_with_few_clients_to_others() {
     let setup = Setup::redis();
     let (redis, runs) = (setup.redis_server(), ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]);
     let () = redis.command(&["CONFIG", "SET", "maxclients", "24"]);
-    let hub = setup.hub();
-    let mut streams = follow(&hub, &runs);
-    let mut writer = Writer::new(redis, &runs);
+    let (_hub, mut streams, mut writer) = followed(&setup, &runs);
     until("some wait", || {
         writer.add();
         (!waiting(redis).is_empty()).then_some(())
@@ -124,15 +124,13 @@ fn connections_that_wait_leave_half_of_a_server_with_few_clients_to_others() {
 #[test]
 fn a_stream_that_the_hub_appends_to_is_not_waited_at() {
     let setup = Setup::redis();
-    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a"]);
-    let mut streams = follow(&hub, &runs);
-    let mut writer = Writer::new(redis, &runs);
+    let (hub, mut streams, mut writer) = followed(&setup, &["a"]);
     writer.until_waited_at_by(1);
     let mut last = writer.last;
     until("nothing is waited for", || {
         last += 1;
         hub.publish("a", &event(last));
-        waiting(redis).is_empty().then_some(())
+        waiting(setup.redis_server()).is_empty().then_some(())
     });
     have_all(&mut streams, last);
 }
@@ -140,14 +138,10 @@ fn a_stream_that_the_hub_appends_to_is_not_waited_at() {
 #[test]
 fn a_stream_that_is_waited_at_begins_anew() {
     let setup = Setup::redis();
-    let (hub, redis, runs) = (setup.hub(), setup.redis_server(), ["a"]);
-    let mut streams = follow(&hub, &runs);
-    let mut writer = Writer::new(redis, &runs);
+    let (_hub, mut streams, mut writer) = followed(&setup, &["a"]);
     writer.until_waited_at_by(1);
     have_all(&mut streams, writer.last);
-    let () = redis.command(&["DEL", "run:a:events"]);
-    let words = ["event_category", "a", "event_action", "b", "sequence", "1"];
-    let _: String = redis.command(&[&["XADD", "run:a:events", "1000-0"], &words[..]].concat());
+    setup.redis_server().roll_back("a");
     let (name, gap) = streams[0].control();
     assert_eq!((name.as_str(), gap["reason"].as_str()), ("gap", Some("reset")), "{gap}");
     assert_eq!(streams[0].event().0, "1000-0");

@@ -67,8 +67,7 @@ fn streams_that_open_while_redis_is_away_find_out_how_the_run_stands() {
 #[test]
 fn redis_is_killed_and_comes_back() {
     // As Redis comes it may lose its last second; here nothing it acknowledged may be missing.
-    let redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let mut setup = Setup::on(redis).set("PUBLISH__TIMEOUT", "1s");
+    let mut setup = Setup::redis().set("PUBLISH__TIMEOUT", "1s");
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 3);
     let mut stream = hub.follow("/runs/r/events/stream");

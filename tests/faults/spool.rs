@@ -2,7 +2,7 @@
 //! the store once, in order, before whatever came later.
 
 use super::{event, keyed, numbers, until_drained};
-use crate::common::{RedisServer, Request, Setup, until};
+use crate::common::{Request, Setup, until};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -11,8 +11,7 @@ use std::time::Duration;
 
 /// A Redis that keeps what it acknowledged when it is killed.
 fn lasting() -> Setup {
-    let redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    Setup::on(redis).set("PUBLISH__TIMEOUT", "1s")
+    Setup::redis().set("PUBLISH__TIMEOUT", "1s")
 }
 
 fn segments(setup: &Setup) -> Vec<PathBuf> {

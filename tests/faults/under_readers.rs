@@ -113,19 +113,7 @@ fn a_store_that_is_emptied_and_written_to_at_once() {
 fn a_stream_that_is_rolled_back() {
     let setup = Setup::redis();
     let (_hub, mut stream, told) = reading(&setup);
-    let redis = setup.redis_server();
-    let () = redis.command(&["DEL", "run:r:events"]);
-    let _: String = redis.command(&[
-        "XADD",
-        "run:r:events",
-        "1000-0",
-        "event_category",
-        "a",
-        "event_action",
-        "b",
-        "sequence",
-        "1",
-    ]);
+    setup.redis_server().roll_back("r");
     let gap = says_reset(&mut stream, &told["events"][19]["id"]);
     assert_eq!(gap["oldest"], "1000-0");
     assert_eq!(stream.event().0, "1000-0");

@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// The most bytes put together before they are handed over.
 const PIECE: usize = 16 << 10;
-/// How long until a run that was deleted, and cannot be prepared at, is prepared at again.
+/// How long until a run that was deleted, and could not be looked at, is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A stream of several runs. Dropping it ends it.
@@ -55,7 +55,7 @@ struct One {
     blind: bool,
     /// The run was over when it was last heard of.
     over: bool,
-    /// It had expired when the stream was opened, in whose position nobody knows what the reader has not.
+    /// It had expired when the stream was opened, so that nobody knows whether the reader has all of it.
     expired: bool,
 }
 

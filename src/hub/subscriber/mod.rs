@@ -97,7 +97,7 @@ impl SubscriberActor {
         ctx.spawn(asked.into_actor(self).map(move |state, actor, ctx| match state {
             _ if actor.core.is_closing() => actor.close(CloseReason::Shutdown, ctx),
             Ok(state) => {
-                let (known, over) = Opening::staying(start, &state);
+                let (known, over) = Opening::even_if_over(start, &state);
                 if over.is_some() {
                     // A reader that comes back is told how.
                     actor.end(ctx);

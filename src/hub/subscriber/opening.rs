@@ -36,7 +36,7 @@ impl Opening {
     }
 
     /// In a run that stands like this.
-    pub(super) fn of(start: Start, state: &RunState) -> Result<Self, SubscribeError> {
+    fn of(start: Start, state: &RunState) -> Result<Self, SubscribeError> {
         match (state, start) {
             (RunState::Expired, _) => Err(SubscribeError::Expired),
             (RunState::Known(info), _) => Self::at_known(start, info),
@@ -47,9 +47,8 @@ impl Opening {
         }
     }
 
-    /// The same for a reader that stays when the run is over, since it may begin again: at its end then, and why nothing
-    /// comes for now.
-    pub(super) fn staying(start: Start, state: &RunState) -> (Self, Option<SubscribeError>) {
+    /// The same, also in a run that is over: at its end then, as it may begin again, and why nothing comes for now.
+    pub(super) fn even_if_over(start: Start, state: &RunState) -> (Self, Option<SubscribeError>) {
         match (Self::of(start, state), state) {
             (Ok(known), _) => (known, None),
             (Err(over), RunState::Known(info)) => {
@@ -112,16 +111,16 @@ mod tests {
         assert_eq!(of(Start::After(at(1)), &RunState::Unknown).reset_from, Some(at(1)));
         for start in [Start::Live, Start::After(at(9))] {
             assert_eq!(Opening::of(start, &ended), Err(SubscribeError::Finished));
-            let (known, over) = Opening::staying(start, &ended);
+            let (known, over) = Opening::even_if_over(start, &ended);
             assert_eq!(
                 (known.cursor, known.ended, over),
                 (at(9), true, Some(SubscribeError::Finished))
             );
         }
-        assert_eq!(Opening::staying(Start::After(at(8)), &ended).1, None);
+        assert_eq!(Opening::even_if_over(Start::After(at(8)), &ended).1, None);
         assert!(of(Start::After(at(8)), &ended).ended);
         assert_eq!(Opening::of(Start::Live, &RunState::Expired), Err(SubscribeError::Expired));
-        let expired = Opening::staying(Start::After(at(9)), &RunState::Expired);
+        let expired = Opening::even_if_over(Start::After(at(9)), &RunState::Expired);
         assert_eq!(expired, (Opening::at_nothing(), Some(SubscribeError::Expired)));
     }
 }

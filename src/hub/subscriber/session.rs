@@ -137,7 +137,7 @@ impl Hub {
         let (opening, over, blind) = match self.run(run).await {
             Ok(RunState::Unknown) if options.must_exist => return Err(SubscribeError::NotFound),
             Ok(state) => {
-                let (known, mut over) = Opening::staying(options.start, &state);
+                let (known, mut over) = Opening::even_if_over(options.start, &state);
                 if over.is_none() && known.ended && !self.has_more(run, &known, &options).await {
                     over = Some(SubscribeError::Finished);
                 }

@@ -40,8 +40,7 @@ impl Appends {
 }
 
 fn stored(append: &RunAppend) -> Vec<PublishOutcome> {
-    let place =
-        Placed { id: EventId::START, sequence: Sequence::FIRST, duplicate: false, reused: false };
+    let place = Placed::of_new(EventId::START, Sequence::FIRST);
     let places = append.publishes.iter().map(|publish| vec![place; publish.events.len()]);
     places.map(PublishOutcome::Stored).collect()
 }

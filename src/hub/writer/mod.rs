@@ -28,6 +28,7 @@ use crate::telemetry::metrics;
 use actix::prelude::*;
 use parking_lot::Mutex;
 use queue::{Flight, Queue, Work};
+use std::iter;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -331,11 +332,12 @@ async fn send(
     flight: Flight,
 ) -> Option<Trouble> {
     let began = Instant::now();
-    let (mut searched, mut reused) = (Vec::new(), vec![0; flight.appends().len()]);
+    let (mut searched, mut reused) = (Vec::new(), Vec::new());
     let appends = match flight.must_search() {
         false => flight.appends(),
         true => {
             searched.extend_from_slice(flight.appends());
+            reused.resize(searched.len(), 0);
             for (append, reused) in searched.iter_mut().zip(&mut reused) {
                 for publish in &mut append.publishes {
                     let found =
@@ -359,6 +361,7 @@ async fn send(
     let mut failed = results.iter().filter_map(|result| result.as_ref().err());
     let mut trouble = failed.find(|e| e.is_transient()).cloned().map(Trouble::Append);
     let mut told = Vec::with_capacity(results.len());
+    let reused = reused.into_iter().chain(iter::repeat(0));
     for ((append, reused), result) in flight.appends().iter().zip(reused).zip(results) {
         told.push(match result {
             Ok(outcomes) => {

@@ -56,7 +56,7 @@ pub(super) async fn told(
     let places = |publish: &Publish| {
         let placed = publish.events.iter().map(|new| {
             let (id, sequence) = *found.get(&new.key)?;
-            Some(Placed { id, sequence, duplicate: false, reused: false })
+            Some(Placed::of_new(id, sequence))
         });
         placed.collect::<Option<_>>().map(PublishOutcome::Stored)
     };

@@ -162,7 +162,7 @@ fn outcome<'a>(
             placed.reserve_exact(publish.events.len());
             for sequence in (first..).take(publish.events.len()) {
                 let (id, sequence) = (id(words.next())?, Sequence(sequence));
-                placed.push(Placed { id, sequence, duplicate: false, reused: false });
+                placed.push(Placed::of_new(id, sequence));
             }
         }
         Some("m") => {

@@ -1,6 +1,7 @@
 //! Making one connection to the Redis server that takes writes: the URL, the socket's settings, and the
 //! questions a new connection must answer before it is used.
 
+use super::reply;
 use super::sentinels::Sentinels;
 use crate::config::{RedisConfig, RedisUrl};
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
@@ -163,7 +164,7 @@ async fn vet(connection: &mut MultiplexedConnection) -> Result<(), String> {
     }
     if let Value::BulkString(info) = info {
         let info = String::from_utf8_lossy(&info);
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let version = reply::said_in_info(&info, "redis_version");
         let major = version.and_then(|v| v.split('.').next()?.parse::<u32>().ok());
         if major.is_some_and(|major| major < 7) {
             let version = version.unwrap_or_default();

@@ -120,10 +120,8 @@ async fn has_room(
         return Ok(true);
     };
     let info = reply::text(&reply)?;
-    let number = |name: &str| -> Option<u64> {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line?.trim().parse().ok()
-    };
+    let number =
+        |name: &str| -> Option<u64> { reply::said_in_info(info, name)?.trim().parse().ok() };
     Ok(match (number("connected_clients"), number("maxclients")) {
         (Some(connected), Some(most)) => connected <= most / 2,
         _ => true,

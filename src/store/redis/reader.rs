@@ -271,11 +271,12 @@ impl Reader {
         let mut check_at = Instant::now() + check_every;
         self.roster.lock().all_changed();
         loop {
-            let (wanted, rested) = {
+            let (wanted, rested, wants_lookout) = {
                 let mut roster = self.roster.lock();
-                (roster.next_read(pace.streams(), Instant::now()), roster.next_rested())
+                let wanted = roster.next_read(pace.streams(), Instant::now());
+                (wanted, roster.next_rested(), roster.wants_lookout())
             };
-            if told && self.roster.lock().wants_lookout() {
+            if told && wants_lookout {
                 lookouts.send_one(self, tools);
             }
             if !wanted.is_empty() {

@@ -41,6 +41,11 @@ pub(super) fn text(value: &Value) -> Result<&str, StoreError> {
     std::str::from_utf8(bytes(value)?).map_err(|_| odd("expected UTF-8"))
 }
 
+/// What `INFO` says of this name.
+pub(super) fn said_in_info<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
 fn number(value: &Value) -> Result<Option<u64>, StoreError> {
     match (value, text(value)) {
         (Value::Int(n), _) => Ok(u64::try_from(*n).ok()),

@@ -21,8 +21,7 @@ fn publish(run: &RunId, count: usize) -> Arc<[NewEvent]> {
 }
 
 fn stored(count: usize) -> PublishOutcome {
-    let placed =
-        Placed { id: EventId::new(1, 0), sequence: Sequence(1), duplicate: false, reused: false };
+    let placed = Placed::of_new(EventId::new(1, 0), Sequence(1));
     PublishOutcome::Stored(vec![placed; count])
 }
 
