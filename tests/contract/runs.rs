@@ -1,6 +1,7 @@
 //! The list of runs and a run's own page.
 
-use crate::common::{Setup, on_both_stores};
+use crate::common::{Setup, on_both_stores, until};
+use runhub::event::Timestamp;
 use serde_json::{Value, json};
 
 on_both_stores!(the_list_is_by_newest_activity, a_run_shows_itself);
@@ -11,6 +12,9 @@ fn the_list_is_by_newest_activity(setup: Setup) {
     for n in 0..25 {
         hub.publish(&format!("run-{n:02}"), &json!({ "type": "a.b" }));
     }
+    // Of those that were active in the same millisecond the greater name comes first.
+    let then = Timestamp::now().as_ms();
+    until("the clock moves on", || (Timestamp::now().as_ms() > then).then_some(()));
     hub.publish("run-03", &json!({ "type": "lifecycle.completed" }));
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
