@@ -48,7 +48,7 @@ fn a_run_that_another_hub_deletes() {
     // Nothing of the run is left, and what says that it was deleted goes by itself.
     let redis = setup.redis_server();
     assert_eq!(redis.command::<Vec<String>>(&["KEYS", "run:*"]), Vec::<String>::new());
-    let left: u64 = redis.command(&["PTTL", "runhub:deletions"]);
+    let left: u64 = redis.command(&["PTTL", "runhub:deleted:r"]);
     assert!((1..=60_000).contains(&left), "{left}");
 }
 
@@ -65,7 +65,7 @@ fn a_run_that_another_hub_deletes_and_begins_anew() {
 }
 
 #[test]
-fn a_run_is_deleted_also_by_a_hub_that_may_not_list_deletions() {
+fn a_run_is_deleted_also_by_a_hub_that_may_not_say_so() {
     let setup = Setup::redis();
     let rights = ["resetkeys", "~run:*", "~runs", "~runhub:probe"];
     let () = setup.redis_server().command(&[&["ACL", "SETUSER", "default"], &rights[..]].concat());

@@ -6,9 +6,6 @@ use crate::event::RunId;
 /// The sorted set of runs by last activity.
 pub(super) const RUNS: &str = "runs";
 
-/// The sorted set of runs that were deleted a short time ago, by when, ms.
-pub(super) const DELETIONS: &str = "runhub:deletions";
-
 /// The names of all keys of one run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys(pub(super) KeyStyle);
@@ -72,6 +69,14 @@ impl Keys {
     /// The base of the keys that hold the `event_id` index; a script appends the generation.
     pub(super) fn index(self, run: &RunId) -> String {
         self.key(run, "event_ids")
+    }
+
+    /// The key that says for a while when the run was deleted, ms.
+    pub(super) fn deleted(self, run: &RunId) -> String {
+        match self.0 {
+            KeyStyle::Plain => ["runhub:deleted:", run.as_str()].concat(),
+            KeyStyle::Tagged => ["runhub:deleted:{", run.as_str(), "}"].concat(),
+        }
     }
 
     fn stream_shape(self) -> Shape {

@@ -35,7 +35,7 @@ use append::RUNS_A_CALL;
 use dial::Dialer;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use keys::{DELETIONS, Keys, RUNS, StreamKey};
+use keys::{Keys, RUNS, StreamKey};
 use link::{Link, Making, Use, checked, odd};
 use links::Links;
 use reader::Readers;
@@ -90,7 +90,7 @@ const FIRST_READ: usize = 16;
 /// How long to wait before a question is asked again that the server did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// For how long other hubs can ask whether a run was deleted; they notice within seconds that it is gone.
-const DELETION_LISTED: Duration = Duration::from_secs(60);
+const DELETION_SAID: Duration = Duration::from_secs(60);
 /// The most runs looked at for one page of the list.
 const LIST_SCAN: usize = 200;
 /// The most entries of the list one sweep looks at.
@@ -485,19 +485,18 @@ impl LogStore for RedisStore {
             let mut further = vec![keys.index(run)];
             further.extend(self.inner.streams.jobs_of(run).await?);
             let mut call = self.run_call(&script.hash, run, &keys.stream(run), &further);
-            call.arg(DELETIONS).arg(as_ms(DELETION_LISTED));
+            call.arg(keys.deleted(run)).arg(as_ms(DELETION_SAID));
             Ok(self.inner.writes.script(script, call).await? != redis::Value::Int(0))
         })
     }
 
     fn deleted_at<'a>(&'a self, run: &'a RunId) -> Answer<'a, Option<u64>> {
         Box::pin(async move {
-            let mut command = redis::cmd("ZSCORE");
-            command.arg(DELETIONS).arg(run.as_str());
+            let mut command = redis::cmd("GET");
+            command.arg(self.inner.keys.deleted(run));
             match self.inner.reads.command(command).await {
-                Ok(redis::Value::Nil) => Ok(None),
-                Ok(score) => reply::score(&score).map(Some),
-                // Something else is kept under that name.
+                // Something else may be kept under that name.
+                Ok(when) => Ok(reply::text(&when).ok().and_then(|when| when.parse().ok())),
                 Err(StoreError::BrokenRun { .. }) => Ok(None),
                 // This hub may not look.
                 Err(StoreError::Refused { reason }) if reason.starts_with("NOPERM") => Ok(None),
