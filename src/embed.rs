@@ -6,7 +6,7 @@ use crate::event::Upcasters;
 use crate::hub::Hub;
 use crate::spool::{self, Spool};
 use crate::store::embedded::{self, EmbeddedStore};
-use crate::store::redis::{RedisStore, SetupError};
+use crate::store::redis::{self, SetupError};
 use crate::store::{LogStore, StoreRules};
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub enum StartError {
 pub fn open(config: &Config) -> Result<(Arc<dyn LogStore>, Spool), StartError> {
     let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
     let store: Arc<dyn LogStore> = match &config.redis.url {
-        Some(url) => Arc::new(RedisStore::start(url, rules, &config.redis)?),
+        Some(url) => redis::open(url, rules, &config.redis)?,
         None => Arc::new(EmbeddedStore::open(&config.server.data_dir, rules, &config.embedded)?),
     };
     let folder = config.server.data_dir.join("spool");

@@ -5,7 +5,7 @@ use crate::common::wait::PATIENCE;
 use runhub::config::{self, EmbeddedConfig, RedisConfig, RedisUrl, RetentionConfig};
 use runhub::store::embedded::EmbeddedStore;
 use runhub::store::memory::MemoryStore;
-use runhub::store::redis::RedisStore;
+use runhub::store::redis;
 use runhub::store::{LogStore, StoreRules};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +75,7 @@ impl Bench {
                 Arc::new(EmbeddedStore::open(dir.path(), rules, config).unwrap())
             }
             Place::Server(server, config) => {
-                Arc::new(RedisStore::start(&RedisUrl::new(server.url()), rules, config).unwrap())
+                redis::open(&RedisUrl::new(server.url()), rules, config).unwrap()
             }
         }
     }

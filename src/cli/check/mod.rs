@@ -7,13 +7,14 @@ use super::client::Client;
 use super::output::goes_on;
 use super::{Failure, serve};
 use crate::config::{Config, load::DEFAULT_FILE};
-use crate::store::redis::RedisStore;
+use crate::store::redis;
 use crate::store::{LogStore, StoreRules};
 use crate::telemetry::log::one_line;
 use clap::Args;
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -33,7 +34,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     // A URL that cannot be used is a wrong configuration, and said before anything is looked at.
     let redis = config.redis.url.as_ref().map(|url| {
         let rules = StoreRules::new(&config.retention, config.publish.dedup_window);
-        RedisStore::start(url, rules, &config.redis).map_err(|e| Failure::Usage(e.to_string()))
+        redis::open(url, rules, &config.redis).map_err(|e| Failure::Usage(e.to_string()))
     });
     let redis = redis.transpose()?;
     let mut report = Report { failed: 0, read: true };
@@ -88,7 +89,7 @@ fn origin(args: &serve::ServeArgs) -> String {
 }
 
 /// Connects as a hub does, sentinels, password and version included, and reads once; nothing is written.
-fn reach(store: &RedisStore, config: &Config) -> Finding {
+fn reach(store: &Arc<dyn LogStore>, config: &Config) -> Finding {
     let place = store.status().place;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot wait for Redis at {place}: {e}"))?;

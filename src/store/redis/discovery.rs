@@ -4,9 +4,10 @@
 //! run that it finds and that is not listed is asked for its state, which counts in what was written to it
 //! and lists it. While Redis is away the step is tried again.
 
-use super::keys::RUNS;
 use super::link::odd;
-use super::{Inner, RedisStore, reply};
+use super::listing::{self, Listing};
+use super::reply;
+use super::server::{Inner, Server};
 use crate::event::RunId;
 use crate::store::StoreError;
 use redis::Value;
@@ -26,7 +27,7 @@ const RUNS_AT_ONCE: usize = 16;
 pub(super) async fn walk(store: Weak<Inner>) {
     let mut walk = Walk { shape: 0, cursor: "0".to_owned() };
     while let Some(inner) = store.upgrade() {
-        let pause = match walk.step(&RedisStore { inner }).await {
+        let pause = match walk.step(&Server { inner }).await {
             Ok(Step::Along) => BETWEEN_STEPS,
             Ok(Step::Through) => BETWEEN_WALKS,
             Err(error) => {
@@ -53,9 +54,9 @@ enum Step {
 }
 
 impl Walk {
-    async fn step(&mut self, store: &RedisStore) -> Result<Step, StoreError> {
+    async fn step(&mut self, store: &Server) -> Result<Step, StoreError> {
         let inner = &store.inner;
-        let shapes = inner.keys.shapes(inner.streams.serves_jobs());
+        let shapes = inner.ground.keys.shapes(inner.streams.serves_jobs());
         let shape = shapes[self.shape];
         let mut scan = redis::cmd("SCAN");
         scan.arg(&self.cursor).arg("MATCH").arg(shape.pattern());
@@ -78,18 +79,8 @@ impl Walk {
 }
 
 /// Lists those of the runs that are not listed.
-async fn take_up(store: &RedisStore, runs: Vec<RunId>) -> Result<(), StoreError> {
-    if runs.is_empty() {
-        return Ok(());
-    }
-    let mut scores = redis::cmd("ZMSCORE");
-    scores.arg(RUNS);
-    for run in &runs {
-        scores.arg(run.as_str());
-    }
-    let scores = reply::items(store.inner.reads.command(scores).await?)?;
-    let unlisted = runs.into_iter().zip(scores).filter(|(_, score)| *score == Value::Nil);
-    let unlisted: Vec<RunId> = unlisted.map(|(run, _)| run).collect();
+async fn take_up(store: &Server, runs: Vec<RunId>) -> Result<(), StoreError> {
+    let unlisted = listing::unlisted(store, runs).await?;
     for some in unlisted.chunks(RUNS_AT_ONCE) {
         store.states(some).await?;
     }
