@@ -4,6 +4,7 @@
 pub mod http;
 pub mod hub;
 pub mod proxy;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod sentinels;
 pub mod sse;
@@ -12,6 +13,7 @@ pub mod ws;
 
 pub use http::{Answer, Request};
 pub use hub::{Hub, Setup};
+pub use redis_cluster::RedisCluster;
 pub use redis_server::RedisServer;
 pub use sentinels::Sentinels;
 pub use sse::{Frame, Stream};

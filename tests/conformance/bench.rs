@@ -1,7 +1,7 @@
 //! Where the stores of a check live, and how they are opened.
 
-use crate::common::RedisServer;
 use crate::common::wait::PATIENCE;
+use crate::common::{RedisCluster, RedisServer};
 use runhub::config::{self, EmbeddedConfig, RedisConfig, RedisUrl, RetentionConfig};
 use runhub::store::embedded::EmbeddedStore;
 use runhub::store::memory::MemoryStore;
@@ -27,6 +27,7 @@ enum Place {
     Memory,
     Folder(TempDir, EmbeddedConfig),
     Server(RedisServer, RedisConfig),
+    Cluster(RedisCluster, RedisConfig),
 }
 
 impl Bench {
@@ -57,14 +58,12 @@ impl Bench {
     }
 
     fn on_server(job_streams: bool) -> Self {
-        // A test machine that is busy for a moment is no failure of the store.
-        let config = RedisConfig {
-            connect_timeout: PATIENCE,
-            command_timeout: PATIENCE,
-            job_streams,
-            ..RedisConfig::default()
-        };
+        let config = RedisConfig { job_streams, ..patient() };
         Self { place: Place::Server(RedisServer::start(), config) }
+    }
+
+    pub fn redis_cluster() -> Self {
+        Self { place: Place::Cluster(RedisCluster::start(3), patient()) }
     }
 
     /// Opens a store here. But for one in memory, it holds what the stores opened before have left.
@@ -77,6 +76,9 @@ impl Bench {
             Place::Server(server, config) => {
                 redis::open(&RedisUrl::new(server.url()), rules, config).unwrap()
             }
+            Place::Cluster(cluster, config) => {
+                redis::open(&RedisUrl::new(cluster.url()), rules, config).unwrap()
+            }
         }
     }
 
@@ -87,6 +89,11 @@ impl Bench {
             _ => panic!("this store has no server"),
         }
     }
+}
+
+/// A test machine that is busy for a moment is no failure of the store.
+fn patient() -> RedisConfig {
+    RedisConfig { connect_timeout: PATIENCE, command_timeout: PATIENCE, ..RedisConfig::default() }
 }
 
 /// Runs a check to its end.

@@ -8,7 +8,7 @@
 
 /// Makes each check a test on every store.
 macro_rules! on_every_store {
-    ($($check:ident),* $(,)?) => { on_stores!([memory, embedded, redis], [$($check),*]); };
+    ($($check:ident),* $(,)?) => { on_stores!([memory, embedded, redis, redis_cluster], [$($check),*]); };
 }
 
 /// Makes each check a test on Redis alone.

@@ -1,6 +1,7 @@
 //! Real faults: servers killed and frozen, data removed under readers.
 
 mod campaign;
+mod cluster;
 mod embedded_disk;
 mod failover;
 mod foreign_writers;

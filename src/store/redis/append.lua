@@ -1,5 +1,5 @@
 -- Appends publishes to runs, each publish whole or not at all. One run's trouble is no other's.
--- KEYS: the list of runs; of each run its stream, meta, and, unless its events are plain, the base of its event_id
+-- KEYS: the list of runs, or any key where this does not keep it; of each run its stream, meta, and, unless its events are plain, the base of its event_id
 -- index.
 -- ARGV: the first run's writer's field; of each run its id, and, if it gets one event from that writer that is plain
 -- and as most are, the writer's number for the publish and the entry, which begins with '+'. Of any other its writer's
@@ -63,12 +63,12 @@ while KEYS[key] do
 end
 -- What else may be kept under the list's name must not undo what is done by now.
 if not several then
-  if ms then
+  if ms and lists_runs then
     try('ZADD', KEYS[1], 'GT', ms, run)
   end
   return line
 end
-if scores[1] then
+if scores[1] and lists_runs then
   try('ZADD', KEYS[1], 'GT', unpack(scores))
 end
 return table.concat(lines, '\n')

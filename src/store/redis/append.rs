@@ -1,7 +1,7 @@
 //! Appends: from the events of many runs to one call of `append.lua`, and from its answer to what became of each
 //! publish. One call for all runs, because Redis has the same work before and after each.
 
-use super::keys::{Keys, RUNS, StreamKey};
+use super::keys::{Keys, StreamKey};
 use super::link::refusal;
 use super::reply;
 use crate::event::entry::{ALWAYS, USUAL_FIELDS, encode_entry, entry_size, further_fields};
@@ -14,9 +14,10 @@ use redis::{Cmd, Value};
 /// meanwhile takes milliseconds.
 pub(super) const RUNS_A_CALL: usize = 64;
 
-/// The call that appends to these runs, whose streams are `streams`.
+/// The call that appends to these runs, whose streams are `streams`, and lists them in `list`.
 pub(super) fn call(
     hash: &str,
+    list: &str,
     keys: Keys,
     rules: &StoreRules,
     appends: &[RunAppend],
@@ -31,7 +32,7 @@ pub(super) fn call(
     let mut call = Cmd::with_capacity(arguments, 128 + appends.len() * 192 + bytes);
     let plain: Vec<bool> = appends.iter().map(|append| is_plain(rules, append)).collect();
     let indexes = plain.iter().filter(|plain| !**plain).count();
-    call.arg("EVALSHA").arg(hash).arg(1 + 2 * appends.len() + indexes).arg(RUNS);
+    call.arg("EVALSHA").arg(hash).arg(1 + 2 * appends.len() + indexes).arg(list);
     for ((append, stream), plain) in appends.iter().zip(streams).zip(&plain) {
         call.arg(&stream.name).arg(keys.meta(&append.run));
         if !plain {

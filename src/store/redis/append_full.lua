@@ -105,7 +105,9 @@ for _ = 1, publishes do
         if event.status ~= '' then
           set_status(book, event.status, now)
         end
-        book.created, book.updated = book.created or now, now
+        -- The event's own time, which the list of runs is told as well; this script's clock may be a millisecond behind.
+        book.updated = ms_of(id)
+        book.created = book.created or book.updated
       end
       tell(place[1])
       tell(place[2])

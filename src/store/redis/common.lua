@@ -1,7 +1,7 @@
 -- What every script on a run begins with: the clock, the run's book, and what foreign programs did to the run since
 -- a hub last looked. Numbers are doubles here; int() writes them without an exponent.
 -- Before this stand `stream`, `meta`, `runs`, `run` and `at`, the next argument, and the rules, see scripts.rs:
--- max_events, window, after_end, tombstone (in ms), and status_of, the status that an event of a dotted or flat
+-- lists_runs, max_events, window, after_end, tombstone (in ms), and status_of, the status that an event of a dotted or flat
 -- name gives.
 
 local time = redis.call('TIME')
@@ -161,7 +161,7 @@ local function close_book(book, call, field, value)
     call('PEXPIREAT', stream, int(book.expires))
   end
   -- What else may be kept under the list's name must not undo what is done by now.
-  redis.pcall('ZADD', runs, 'GT', int(book.updated or now), run)
+  if lists_runs then redis.pcall('ZADD', runs, 'GT', int(book.updated or now), run) end
 end
 
 local function reply_number(number)

@@ -4,7 +4,7 @@
 local generation, deleted, said_for = math.floor(now / window), ARGV[at], ARGV[at + 1]
 local gone = redis.call('DEL', stream, meta, unpack(KEYS, 5))
 redis.call('DEL', KEYS[4] .. ':' .. int(generation), KEYS[4] .. ':' .. int(generation - 1))
-redis.call('ZREM', runs, run)
+if lists_runs then redis.call('ZREM', runs, run) end
 if gone > 0 then
   -- The run is gone, whether this may be said or not.
   redis.pcall('SET', deleted, int(now), 'PX', said_for)

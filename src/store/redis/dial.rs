@@ -47,18 +47,21 @@ impl Dialer {
         let place = if let Some(rest) = text.strip_prefix("redis-sentinel://") {
             let sentinels = Sentinels::parse(rest).ok_or_else(|| invalid(Sentinels::EXPECTED))?;
             Place::Sentinels(Box::new(sentinels))
-        } else if text.starts_with("redis-cluster://") {
-            return Err(invalid(
-                "Redis Cluster is not supported yet; use a single server or sentinels",
-            ));
         } else {
             // The driver's own words may hold the URL, and so a password.
             let info = text.into_connection_info().map_err(|_| {
-                invalid("expected redis://, rediss://, unix:// or redis-sentinel:// with a host or path")
+                invalid(
+                    "expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster:// with a host or path",
+                )
             })?;
             Place::Server(Box::new(with_tcp(info)))
         };
         Ok(Self { place, connect_timeout: config.connect_timeout })
+    }
+
+    /// To this server.
+    pub(super) fn to(server: ConnectionInfo, config: &RedisConfig) -> Self {
+        Self { place: Place::Server(Box::new(server)), connect_timeout: config.connect_timeout }
     }
 
     /// Connects to the server that takes writes. The error is for operators and holds no secret.

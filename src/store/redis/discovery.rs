@@ -7,11 +7,12 @@
 use super::link::odd;
 use super::listing::{self, Listing};
 use super::reply;
-use super::server::{Inner, Server};
+use super::server::Server;
 use crate::event::RunId;
 use crate::store::StoreError;
 use redis::Value;
-use std::sync::Weak;
+use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Between the steps of a walk, so that walking takes little of the server's time.
@@ -23,18 +24,31 @@ const KEYS_A_STEP: usize = 500;
 /// Runs taken up at a time; what each costs depends on what was written to it.
 const RUNS_AT_ONCE: usize = 16;
 
-/// Walks until the store is gone.
-pub(super) async fn walk(store: Weak<Inner>) {
-    let mut walk = Walk { shape: 0, cursor: "0".to_owned() };
-    while let Some(inner) = store.upgrade() {
-        let pause = match walk.step(&Server { inner }).await {
-            Ok(Step::Along) => BETWEEN_STEPS,
-            Ok(Step::Through) => BETWEEN_WALKS,
-            Err(error) => {
-                log::debug!("could not look for runs of other programs: {error}");
-                BETWEEN_WALKS
+/// Walks until the store is gone, through the keyspace of one server after the other.
+pub(super) async fn walk<L: Listing, S: Borrow<L>>(store: impl Fn() -> Option<S>) {
+    let (mut walks, mut turn): (HashMap<String, Walk>, usize) = (HashMap::new(), 0);
+    while let Some(store) = store() {
+        let servers = store.borrow().servers();
+        let pause = match servers.get(turn % servers.len().max(1)) {
+            None => BETWEEN_WALKS,
+            Some(server) => {
+                walks.retain(|place, _| servers.iter().any(|s| *place == s.place()));
+                let walk = walks.entry(server.place()).or_default();
+                match walk.step(server, store.borrow()).await {
+                    Ok(Step::Along) => BETWEEN_STEPS,
+                    Ok(Step::Through) => {
+                        turn += 1;
+                        BETWEEN_WALKS
+                    }
+                    Err(error) => {
+                        log::debug!("could not look for runs of other programs: {error}");
+                        turn += 1;
+                        BETWEEN_WALKS
+                    }
+                }
             }
         };
+        drop((store, servers));
         tokio::time::sleep(pause).await;
     }
 }
@@ -43,6 +57,12 @@ pub(super) async fn walk(store: Weak<Inner>) {
 struct Walk {
     shape: usize,
     cursor: String,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self { shape: 0, cursor: "0".to_owned() }
+    }
 }
 
 /// How far a step has brought the walk.
@@ -54,8 +74,8 @@ enum Step {
 }
 
 impl Walk {
-    async fn step(&mut self, store: &Server) -> Result<Step, StoreError> {
-        let inner = &store.inner;
+    async fn step(&mut self, server: &Server, listing: &impl Listing) -> Result<Step, StoreError> {
+        let inner = &server.inner;
         let shapes = inner.ground.keys.shapes(inner.streams.serves_jobs());
         let shape = shapes[self.shape];
         let mut scan = redis::cmd("SCAN");
@@ -67,7 +87,7 @@ impl Walk {
         let keys = reply::items(keys)?;
         // Keys that only look alike name no run.
         let runs = keys.iter().filter_map(|key| shape.run_of(reply::text(key).ok()?)).collect();
-        take_up(store, runs).await?;
+        take_up(listing, runs).await?;
         // Only now: a step that failed is done again.
         reply::text(&cursor)?.clone_into(&mut self.cursor);
         if self.cursor == "0" {
@@ -79,10 +99,10 @@ impl Walk {
 }
 
 /// Lists those of the runs that are not listed.
-async fn take_up(store: &Server, runs: Vec<RunId>) -> Result<(), StoreError> {
-    let unlisted = listing::unlisted(store, runs).await?;
+async fn take_up(listing: &impl Listing, runs: Vec<RunId>) -> Result<(), StoreError> {
+    let unlisted = listing::unlisted(listing, runs).await?;
     for some in unlisted.chunks(RUNS_AT_ONCE) {
-        store.states(some).await?;
+        listing.states(some).await?;
     }
     Ok(())
 }

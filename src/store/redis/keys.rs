@@ -6,6 +6,9 @@ use crate::event::RunId;
 /// The sorted set of runs by last activity.
 pub(super) const RUNS: &str = "runs";
 
+/// What is written and read to see whether a server serves.
+pub(super) const PROBE: &str = "runhub:probe";
+
 /// The names of all keys of one run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Keys(pub(super) KeyStyle);

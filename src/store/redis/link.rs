@@ -354,6 +354,13 @@ pub(super) fn refusal(code: &str, details: &str) -> StoreError {
     }
 }
 
+/// Whether the server says that another one has these keys by now, or will have in a moment (Redis Cluster
+/// specification, "Redirection and resharding"). Nothing was done.
+pub(super) fn is_elsewhere(error: &StoreError) -> bool {
+    let StoreError::Refused { reason } = error else { return false };
+    ["MOVED ", "ASK ", "TRYAGAIN "].iter().any(|code| reason.starts_with(code))
+}
+
 /// A reply of another shape than was asked for.
 pub(super) fn odd(what: &str) -> StoreError {
     StoreError::Refused { reason: format!("an answer of unexpected shape: {what}") }

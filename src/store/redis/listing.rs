@@ -3,6 +3,7 @@
 
 use super::keys::RUNS;
 use super::reply;
+use super::server::Server;
 use crate::event::{RunId, RunStatus};
 use crate::store::{RunState, RunsCursor, RunsPage, StoreError};
 use redis::{Cmd, Value};
@@ -14,7 +15,10 @@ const LIST_SCAN: usize = 200;
 const SWEEP_RUNS: usize = 500;
 
 /// Where the list is, and the runs that are on it.
-pub(super) trait Listing: Sync {
+pub(super) trait Listing: Send + Sync {
+    /// The servers that the runs live on.
+    fn servers(&self) -> Vec<Server>;
+
     /// Asks the server that holds the list.
     fn ask_list(&self, question: Cmd) -> impl Future<Output = Result<Value, StoreError>> + Send;
 

@@ -4,8 +4,10 @@
 
 mod append;
 mod background;
+mod cluster;
 mod dial;
 mod discovery;
+mod hosts;
 mod keys;
 mod link;
 mod links;
@@ -24,14 +26,14 @@ mod streams;
 pub use dial::InvalidUrl;
 
 use super::{LogStore, StoreRules};
-use crate::config::{RedisConfig, RedisUrl};
+use crate::config::{KeyStyle, RedisConfig, RedisUrl};
 use background::Background;
 use dial::Dialer;
-use keys::Keys;
+use keys::{Keys, RUNS};
 use scripts::Scripts;
 use server::Server;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// The store cannot be set up at all; a server that is away is no such error.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +55,11 @@ pub fn open(
     rules: StoreRules,
     config: &RedisConfig,
 ) -> Result<Arc<dyn LogStore>, SetupError> {
+    if let Some(rest) = url.reveal().strip_prefix("redis-cluster://") {
+        return cluster::open(url, rest, rules, config);
+    }
     let dialer = Dialer::new(url, config)?;
-    let server = Server::start(url.clone(), dialer, Ground::new(rules, config)?);
+    let server = Server::start(url.clone(), dialer, Ground::new(rules, config, None)?);
     if config.discover {
         server.discover();
     }
@@ -70,14 +75,23 @@ struct Ground {
     scripts: Arc<Scripts>,
     /// As many lookouts as there may be.
     lookouts: Arc<Semaphore>,
+    /// There in a cluster: told when a key is on another server by now.
+    moved: Option<Arc<Notify>>,
     background: Arc<Background>,
 }
 
 impl Ground {
-    fn new(rules: StoreRules, config: &RedisConfig) -> Result<Self, SetupError> {
+    fn new(
+        rules: StoreRules,
+        config: &RedisConfig,
+        moved: Option<Arc<Notify>>,
+    ) -> Result<Self, SetupError> {
+        // In a cluster no other keys of a run are kept together.
+        let keys = Keys(if moved.is_some() { KeyStyle::Tagged } else { config.key_style });
         let mut ground = Self {
-            keys: Keys(config.key_style),
-            scripts: Arc::new(Scripts::new(&rules)),
+            keys,
+            scripts: Arc::new(Scripts::new(&rules, moved.is_none())),
+            moved,
             rules: Arc::new(rules),
             config: Arc::new(config.clone()),
             lookouts: Arc::new(Semaphore::new(0)),
@@ -86,6 +100,15 @@ impl Ground {
         let lookouts = ground.most_readers().saturating_sub(READERS).min(Semaphore::MAX_PERMITS);
         ground.lookouts = Arc::new(Semaphore::new(lookouts));
         Ok(ground)
+    }
+
+    fn in_cluster(&self) -> bool {
+        self.moved.is_some()
+    }
+
+    /// The key that scripts get for the list of runs: this one of their run where the list is none of their business.
+    fn list<'a>(&self, own: &'a str) -> &'a str {
+        if self.in_cluster() { own } else { RUNS }
     }
 
     /// The most connections that wait for events.

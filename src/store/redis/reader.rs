@@ -14,7 +14,7 @@
 
 use super::dial::describe;
 use super::keys::StreamKey;
-use super::link::{Making, checked, jittered};
+use super::link::{Making, checked, is_elsewhere, jittered};
 use super::lookouts::Lookouts;
 use super::per_thread::PerThread;
 use super::reply;
@@ -25,7 +25,7 @@ use crate::store::{StoreError, Tail, TailItem};
 use futures::stream;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{PushInfo, PushKind, Value};
+use redis::{Pipeline, PushInfo, PushKind, Value};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,6 +62,8 @@ pub(super) struct Tools {
     pub(super) streams: Arc<Streams>,
     /// As many lookouts as there may be.
     pub(super) lookouts: Arc<Semaphore>,
+    /// There in a cluster: told when a stream is on another server by now.
+    pub(super) moved: Option<Arc<Notify>>,
 }
 
 /// All readers of a store.
@@ -322,6 +324,9 @@ impl Reader {
         count: usize,
         tools: &Tools,
     ) -> Result<(), StoreError> {
+        if let Some(moved) = &tools.moved {
+            return self.read_singly(connection, wanted, count, moved, tools.making.timeout).await;
+        }
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(count).arg("STREAMS");
         for Wanted { key, .. } in wanted {
@@ -331,15 +336,52 @@ impl Reader {
             command.arg(after.to_string());
         }
         match checked(send(connection, &command, tools.making.timeout).await?) {
-            Ok(reply) => self.hand_over(wanted, count, reply),
+            Ok(reply) => self.hand_over(wanted, count, reply::streams(reply)?),
             Err(StoreError::BrokenRun { .. }) => self.find_broken(connection, wanted, tools).await,
             Err(e) => Err(e),
         }
     }
 
-    fn hand_over(&self, wanted: &[Wanted], count: usize, reply: Value) -> Result<(), StoreError> {
+    /// The same in a cluster, where one command may only name keys that are kept together. A stream that is on another
+    /// server by now is left out until its followers have gone there.
+    async fn read_singly(
+        &self,
+        connection: &mut MultiplexedConnection,
+        wanted: &[Wanted],
+        count: usize,
+        moved: &Notify,
+        limit: Duration,
+    ) -> Result<(), StoreError> {
+        let mut reads = Pipeline::with_capacity(wanted.len());
+        for Wanted { key, after, .. } in wanted {
+            reads.cmd("XREAD").arg("COUNT").arg(count).arg("STREAMS");
+            reads.arg(&key.name).arg(after.to_string());
+        }
+        let replies = connection.send_packed_commands(&reads, 0, wanted.len());
+        let replies = timeout(limit, replies).await.map_err(|_| late())?;
+        let mut streams = Vec::with_capacity(wanted.len());
+        for (Wanted { key, .. }, reply) in wanted.iter().zip(replies.map_err(|e| no_answer(&e))?) {
+            match checked(reply) {
+                Ok(reply) => streams.extend(reply::streams(reply)?),
+                Err(error) if is_elsewhere(&error) => {
+                    self.roster.lock().is_broken(&key.name);
+                    moved.notify_one();
+                }
+                Err(StoreError::BrokenRun { .. }) => self.roster.lock().is_broken(&key.name),
+                Err(error) => return Err(error),
+            }
+        }
+        self.hand_over(wanted, count, streams)
+    }
+
+    fn hand_over(
+        &self,
+        wanted: &[Wanted],
+        count: usize,
+        streams: Vec<(Value, Value)>,
+    ) -> Result<(), StoreError> {
         let mut silent: Vec<&Wanted> = wanted.iter().collect();
-        for (name, entries) in reply::streams(reply)? {
+        for (name, entries) in streams {
             let name = reply::text(&name)?;
             let Some(Wanted { run, key, after }) = wanted.iter().find(|w| w.key.name == name)
             else {
@@ -366,31 +408,20 @@ impl Reader {
         followed: Vec<(u64, Wanted)>,
         tools: &Tools,
     ) -> Result<(), StoreError> {
-        if followed.is_empty() {
-            return Ok(());
-        }
-        let (script, limit) = (&tools.making.scripts.heads, tools.making.timeout);
-        let call = |verb: &str, body: &str| {
-            let mut call = redis::cmd(verb);
-            call.arg(body).arg(followed.len());
-            for (_, Wanted { key, .. }) in &followed {
-                call.arg(&key.name);
-            }
-            for (_, Wanted { after, .. }) in &followed {
-                call.arg(after.to_string());
-            }
-            call
-        };
-        let mut reply = send(connection, &call("EVALSHA", &script.hash), limit).await?;
-        if matches!(&reply, Value::ServerError(e) if e.code() == "NOSCRIPT") {
-            reply = send(connection, &call("EVAL", &script.code), limit).await?;
-        }
+        // In a cluster one call may only name keys that are kept together.
+        let at_once = if tools.moved.is_some() { 1 } else { STREAMS_A_CHECK };
         let (mut unsure, jobs) = (Vec::new(), tools.streams.serves_jobs());
-        for ((number, wanted), head) in followed.into_iter().zip(reply::items(checked(reply)?)?) {
-            let head = EventId::parse(reply::text(&head)?).ok();
-            self.roster.lock().head(number, wanted.after, head.unwrap_or(EventId::START));
-            if jobs && (wanted.key.is_jobs || head.is_none()) {
-                unsure.push((number, wanted.run));
+        for followed in followed.chunks(at_once) {
+            let heads = match heads(connection, followed, tools).await {
+                Err(error) if is_elsewhere(&error) => continue,
+                heads => heads?,
+            };
+            for ((number, wanted), head) in followed.iter().zip(heads) {
+                let head = EventId::parse(reply::text(&head)?).ok();
+                self.roster.lock().head(*number, wanted.after, head.unwrap_or(EventId::START));
+                if jobs && (wanted.key.is_jobs || head.is_none()) {
+                    unsure.push((*number, wanted.run.clone()));
+                }
             }
         }
         self.change_streams(unsure, &tools.streams).await;
@@ -433,6 +464,31 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// How far the streams go.
+async fn heads(
+    connection: &mut MultiplexedConnection,
+    followed: &[(u64, Wanted)],
+    tools: &Tools,
+) -> Result<Vec<Value>, StoreError> {
+    let (script, limit) = (&tools.making.scripts.heads, tools.making.timeout);
+    let call = |verb: &str, body: &str| {
+        let mut call = redis::cmd(verb);
+        call.arg(body).arg(followed.len());
+        for (_, Wanted { key, .. }) in followed {
+            call.arg(&key.name);
+        }
+        for (_, Wanted { after, .. }) in followed {
+            call.arg(after.to_string());
+        }
+        call
+    };
+    let mut reply = send(connection, &call("EVALSHA", &script.hash), limit).await?;
+    if matches!(&reply, Value::ServerError(e) if e.code() == "NOSCRIPT") {
+        reply = send(connection, &call("EVAL", &script.code), limit).await?;
+    }
+    reply::items(checked(reply)?)
 }
 
 /// How much is read at a time: after a read that did not come in time, less, until one does.

@@ -31,8 +31,9 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new(rules: &StoreRules) -> Self {
-        let (numbers, statuses) = (numbers(rules), statuses(rules));
+    /// With `lists_runs` they keep the list of runs, too, in the same step as what they do to a run.
+    pub(super) fn new(rules: &StoreRules, lists_runs: bool) -> Self {
+        let (numbers, statuses) = (numbers(rules, lists_runs), statuses(rules));
         let common = include_str!("common.lua");
         let one_run = include_str!("one_run.lua");
         let script = |code| LuaScript::new(&[&numbers, one_run, &statuses, common, code]);
@@ -65,10 +66,10 @@ impl Scripts {
     }
 }
 
-/// The rules that are numbers; times in ms.
-fn numbers(rules: &StoreRules) -> String {
+/// The rules that are numbers; times in ms. And whether runs are listed.
+fn numbers(rules: &StoreRules, lists_runs: bool) -> String {
     format!(
-        "local max_events, window, after_end, tombstone = '{}', {}, {}, {}\n",
+        "local lists_runs, max_events, window, after_end, tombstone = {lists_runs}, '{}', {}, {}, {}\n",
         rules.max_events,
         as_ms(rules.dedup_window).max(1000),
         as_ms(rules.after_end),

@@ -3,6 +3,7 @@
 //! After Redis' guidelines for clients of Sentinel (redis.io/docs/latest/develop/reference/sentinel-clients).
 
 use super::dial::{connect, describe, with_tcp};
+use super::hosts;
 use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 
 /// Where they are, and what they are asked for.
@@ -34,13 +35,7 @@ impl Sentinels {
         }
         let (hosts, master) = rest.rsplit_once('/')?;
         let (credentials, hosts) = hosts.rsplit_once('@').unwrap_or(("", hosts));
-        let sentinels = hosts.split(',').map(|host| {
-            let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
-            let port = if has_port { "" } else { ":26379" };
-            let info = format!("redis://{name}:{password}@{host}{port}/").into_connection_info();
-            info.map(with_tcp).ok()
-        });
-        let sentinels = sentinels.collect::<Option<_>>()?;
+        let sentinels = hosts::parse(&format!("{name}:{password}"), hosts, 26379)?;
         let server = format!("redis://{credentials}@placeholder:6379/{db}").into_connection_info();
         let server = with_tcp(server.ok()?);
         (!master.is_empty()).then(|| Self { sentinels, master: master.to_owned(), server })

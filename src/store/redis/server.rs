@@ -7,7 +7,7 @@
 
 use super::append::{self, RUNS_A_CALL};
 use super::dial::Dialer;
-use super::keys::{RUNS, StreamKey};
+use super::keys::{PROBE, RUNS, StreamKey};
 use super::link::{Link, Making, Use, checked, odd};
 use super::links::Links;
 use super::listing::{self, Listing};
@@ -39,7 +39,7 @@ pub(super) struct Server {
 
 pub(super) struct Inner {
     place: RedisUrl,
-    writes: Link,
+    pub(super) writes: Link,
     pub(super) reads: Link,
     appends: Links,
     ranges: Links,
@@ -79,6 +79,7 @@ impl Server {
             making: making.clone(),
             streams: Arc::clone(&streams),
             lookouts: Arc::clone(&ground.lookouts),
+            moved: ground.moved.clone(),
         };
         let readers = Readers::new(tools, ground.most_readers(), runtime.clone());
         let inner = Inner {
@@ -98,8 +99,14 @@ impl Server {
 
     /// Looks from now on for runs that only other programs have written to.
     pub(super) fn discover(&self) {
-        let walk = discovery::walk(Arc::downgrade(&self.inner));
+        let inner = Arc::downgrade(&self.inner);
+        let walk = discovery::walk::<Self, _>(move || inner.upgrade().map(|inner| Self { inner }));
         self.inner.ground.background.handle().spawn(walk);
+    }
+
+    /// Where it is, without secrets.
+    pub(super) fn place(&self) -> String {
+        self.inner.place.to_string()
     }
 
     /// The beginning of a call of one of the scripts that work on a run. The further keys come behind those
@@ -107,7 +114,8 @@ impl Server {
     fn run_call(&self, hash: &str, run: &RunId, stream: &StreamKey, further: &[String]) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(hash).arg(3 + further.len());
-        call.arg(&stream.name).arg(self.inner.ground.keys.meta(run)).arg(RUNS);
+        let list = self.inner.ground.list(&stream.name);
+        call.arg(&stream.name).arg(self.inner.ground.keys.meta(run)).arg(list);
         for key in further {
             call.arg(key);
         }
@@ -119,12 +127,17 @@ impl Server {
         &self,
         appends: &[RunAppend],
     ) -> Vec<Result<Vec<PublishOutcome>, StoreError>> {
-        let (keys, rules, script) =
-            (self.inner.ground.keys, &self.inner.ground.rules, &self.inner.ground.scripts.append);
+        let ground = &self.inner.ground;
+        let (keys, script) = (ground.keys, &ground.scripts.append);
+        // Keys of several runs may not be in one call where another server may have some of them.
+        let at_once = if ground.in_cluster() { 1 } else { RUNS_A_CALL };
         let streams: Vec<StreamKey> = appends.iter().map(|a| keys.stream(&a.run)).collect();
-        let calls = appends.chunks(RUNS_A_CALL).zip(streams.chunks(RUNS_A_CALL));
+        let calls = appends.chunks(at_once).zip(streams.chunks(at_once));
         let calls = calls
-            .map(|(appends, streams)| append::call(&script.hash, keys, rules, appends, streams))
+            .map(|(appends, streams)| {
+                let list = ground.list(streams.first().map_or(RUNS, |stream| &stream.name));
+                append::call(&script.hash, list, keys, &ground.rules, appends, streams)
+            })
             .collect();
         let names = streams.into_iter().map(|stream| stream.name).collect();
         let appending = self.inner.readers.appending(names);
@@ -133,7 +146,7 @@ impl Server {
             Err(e) => return vec![Err(e); appends.len()],
         };
         let mut results: Vec<Result<Appended, StoreError>> = Vec::with_capacity(appends.len());
-        for (appends, reply) in appends.chunks(RUNS_A_CALL).zip(replies) {
+        for (appends, reply) in appends.chunks(at_once).zip(replies) {
             match reply.and_then(|reply| append::lines(&reply, appends)) {
                 Ok(lines) => results.extend(lines),
                 Err(e) => results.resize(results.len() + appends.len(), Err(e)),
@@ -269,6 +282,14 @@ impl Server {
         Ok((stream, page.events.first().map(|event| (event.id, event.sequence))))
     }
 
+    /// Whether anything is kept of a run.
+    pub(super) async fn keeps(&self, run: &RunId) -> Result<bool, StoreError> {
+        let keys = self.inner.ground.keys;
+        let mut command = redis::cmd("EXISTS");
+        command.arg(keys.stream(run).name).arg(keys.meta(run));
+        Ok(self.inner.reads.command(command).await? != Value::Int(0))
+    }
+
     fn forget_call(&self, run: &RunId, stream: &StreamKey) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(&self.inner.ground.scripts.forget.hash).arg(3);
@@ -276,8 +297,8 @@ impl Server {
         call
     }
 
-    async fn write_and_read_back(&self) -> Result<(), StoreError> {
-        let (key, value) = ("runhub:probe", now_ms().to_string());
+    pub(super) async fn write_and_read_back(&self, key: &str) -> Result<(), StoreError> {
+        let value = now_ms().to_string();
         let mut commands = Pipeline::with_capacity(2);
         commands.cmd("SET").arg(key).arg(&value).arg("PX").arg(60_000);
         commands.cmd("GET").arg(key);
@@ -304,6 +325,10 @@ impl fmt::Debug for Server {
 }
 
 impl Listing for Server {
+    fn servers(&self) -> Vec<Server> {
+        vec![self.clone()]
+    }
+
     async fn ask_list(&self, question: Cmd) -> Result<Value, StoreError> {
         self.inner.reads.command(question).await
     }
@@ -413,7 +438,7 @@ impl LogStore for Server {
     }
 
     fn probe(&self) -> Answer<'_, ()> {
-        Box::pin(self.write_and_read_back())
+        Box::pin(self.write_and_read_back(PROBE))
     }
 
     fn sweep(&self) -> Answer<'_, ()> {
@@ -422,6 +447,6 @@ impl LogStore for Server {
 
     fn status(&self) -> StoreStatus {
         let trouble = self.inner.writes.trouble().or_else(|| self.inner.reads.trouble());
-        StoreStatus { kind: "redis", place: self.inner.place.to_string(), trouble }
+        StoreStatus { kind: "redis", place: self.place(), trouble }
     }
 }

@@ -1,0 +1,153 @@
+//! A Redis Cluster of the test's own.
+
+use super::redis_server::{RedisServer, free_port};
+use super::wait::until;
+use redis::Value;
+
+/// So many slots share all keys.
+const SLOTS: usize = 16384;
+
+pub struct RedisCluster {
+    pub servers: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// So many servers that share all slots, ready to serve.
+    pub fn start(masters: usize) -> Self {
+        let servers: Vec<RedisServer> = (0..masters).map(|_| server()).collect();
+        for (number, server) in servers.iter().enumerate() {
+            let (first, next) = (number * SLOTS / masters, (number + 1) * SLOTS / masters);
+            let () = server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+            let (first, last) = (first.to_string(), (next - 1).to_string());
+            let () = server.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+        }
+        let cluster = Self { servers };
+        cluster.servers[1..].iter().for_each(|server| meet(&cluster.servers[0], server));
+        cluster.wait_until_all_is_well();
+        cluster
+    }
+
+    /// Gives each server that takes writes a replica, which takes over when it is gone.
+    pub fn with_replicas(mut self) -> Self {
+        for number in 0..self.servers.len() {
+            let (replica, id) =
+                (server(), self.servers[number].command::<String>(&["CLUSTER", "MYID"]));
+            meet(&self.servers[0], &replica);
+            until("the replica knows its master", || {
+                replica.try_command(&["CLUSTER", "REPLICATE", &id]).ok()
+            });
+            self.servers.push(replica);
+        }
+        self.wait_until_all_is_well();
+        for replica in &self.servers[self.servers.len() / 2..] {
+            until("the replica has what its master has", || {
+                let info: String = replica.command(&["INFO", "replication"]);
+                info.contains("master_link_status:up").then_some(())
+            });
+        }
+        self
+    }
+
+    fn wait_until_all_is_well(&self) {
+        let nodes = format!("cluster_known_nodes:{}\r", self.servers.len());
+        for server in &self.servers {
+            until("the servers of the cluster know each other, and serve", || {
+                let info: String = server.command(&["CLUSTER", "INFO"]);
+                (info.contains("cluster_state:ok") && info.contains(&nodes)).then_some(())
+            });
+        }
+    }
+
+    /// The hub's URL for this.
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self.servers.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
+        format!("redis-cluster://{}", hosts.join(","))
+    }
+
+    /// The number of the server that takes writes to a key, as the server of this number knows.
+    pub fn holder_seen_by(&self, asked: usize, key: &str) -> Option<usize> {
+        let slot: u16 = self.servers[asked]
+            .try_command(&["CLUSTER", "KEYSLOT", key])
+            .ok()
+            .map(|slot| redis::from_redis_value(slot).unwrap())?;
+        let Value::BulkString(nodes) =
+            self.servers[asked].try_command(&["CLUSTER", "NODES"]).ok()?
+        else {
+            return None;
+        };
+        let nodes = String::from_utf8(nodes).unwrap();
+        // A line a server: id, host:port@bus, flags, six more, and its slots.
+        let holder =
+            nodes.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|words| {
+                let has = |range: &str| {
+                    let (first, last) = range.split_once('-').unwrap_or((range, range));
+                    let (first, last): (u16, u16) = (first.parse().unwrap(), last.parse().unwrap());
+                    (first..=last).contains(&slot)
+                };
+                words[8..].iter().copied().filter(|range| !range.starts_with('[')).any(has)
+            })?;
+        let port: u16 = holder[1].split([':', '@']).nth(1)?.parse().ok()?;
+        self.servers.iter().position(|server| server.port == port)
+    }
+
+    /// The number of the server that takes writes to a key.
+    pub fn holder(&self, key: &str) -> usize {
+        self.holder_seen_by(0, key).expect("the cluster is whole")
+    }
+
+    /// Begins to move the slot of a key, and moves all keys in it, to the server of this number.
+    pub fn begin_to_move(&self, key: &str, to: usize) -> Move<'_> {
+        let (from, to) = (&self.servers[self.holder(key)], &self.servers[to]);
+        let id = |server: &RedisServer| server.command::<String>(&["CLUSTER", "MYID"]);
+        let slot = from.command::<u16>(&["CLUSTER", "KEYSLOT", key]).to_string();
+        let () = to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
+        let () = from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
+        let moving = Move { cluster: self, slot, from, to };
+        moving.move_keys();
+        moving
+    }
+}
+
+/// A slot that is moving.
+pub struct Move<'a> {
+    cluster: &'a RedisCluster,
+    slot: String,
+    from: &'a RedisServer,
+    to: &'a RedisServer,
+}
+
+impl Move<'_> {
+    fn move_keys(&self) {
+        let keys: Vec<String> =
+            self.from.command(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"]);
+        if keys.is_empty() {
+            return;
+        }
+        let port = self.to.port.to_string();
+        let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let () = self.from.command(&[&migrate[..], &keys].concat());
+    }
+
+    /// Ends the move: everybody is told that the slot is there now.
+    pub fn end(self) {
+        let id: String = self.to.command(&["CLUSTER", "MYID"]);
+        let others = self.cluster.servers.iter().filter(|server| server.port != self.to.port);
+        for server in [self.to].into_iter().chain(others) {
+            let () = server.command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &id]);
+        }
+    }
+}
+
+fn server() -> RedisServer {
+    let bus = free_port().to_string();
+    let cluster =
+        ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+    RedisServer::with(&[&["--appendonly", "yes"], &cluster[..]].concat())
+}
+
+fn meet(one: &RedisServer, other: &RedisServer) {
+    let (port, bus): (u16, Vec<String>) =
+        (other.port, other.command(&["CONFIG", "GET", "cluster-port"]));
+    let () = one.command(&["CLUSTER", "MEET", "127.0.0.1", &port.to_string(), &bus[1]]);
+}

@@ -1,0 +1,184 @@
+//! A Redis Cluster loses servers and moves slots: the hub finds out by itself who has which runs, streams stay open, and
+//! nothing is lost, doubled or reordered.
+
+use super::{event, holds_all, numbers, spools_in_time, until_drained};
+use crate::common::{Hub, RedisCluster, Request, Setup, Stream, until};
+use serde_json::json;
+
+/// The key of a run's events.
+fn key(run: &str) -> String {
+    format!("run:{{{run}}}:events")
+}
+
+fn setup(cluster: &RedisCluster) -> Setup {
+    Setup::embedded().environment("REDIS_URL", &cluster.url()).set("PUBLISH__TIMEOUT", "1s")
+}
+
+/// A hub on a cluster, and a reader of run `r`, which has three events.
+fn stage(cluster: &RedisCluster) -> (Setup, Hub, Stream) {
+    let setup = setup(cluster);
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    hub.publish_numbers("r", 1, 3);
+    assert_eq!(stream.sequences(3), [1, 2, 3]);
+    (setup, hub, stream)
+}
+
+/// Publishes event after event until they are stored again, and says the last one's number.
+fn publishes_until_stored(hub: &Hub, first: u64) -> u64 {
+    let mut number = first;
+    until("events are stored again", || {
+        let answer = hub.post("/runs/r/events", event(number).to_string());
+        assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
+        number += 1;
+        (answer.status == 201).then_some(number - 1)
+    })
+}
+
+/// The hub's names of its runs, newest activity first.
+fn listed(hub: &Hub) -> Vec<String> {
+    let page = hub.get("/runs?limit=100").json();
+    let runs = page["runs"].as_array().unwrap();
+    runs.iter().map(|run| run["run_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn runs_live_on_all_servers_and_each_is_served_from_where_it_is() {
+    let cluster = RedisCluster::start(3);
+    let setup = setup(&cluster);
+    let hub = setup.hub();
+    let runs: Vec<String> = (1..=12).map(|n| format!("run-{n}")).collect();
+    // Runs of several servers in one request, and on one stream.
+    let events: Vec<_> = runs.iter().map(|run| json!({ "run_id": run, "type": "a.b" })).collect();
+    let told = hub.post("/events", json!(events).to_string());
+    assert_eq!(told.status, 201, "{}", told.text());
+    let mut holders: Vec<_> = runs.iter().map(|run| cluster.holder(&key(run))).collect();
+    holders.sort_unstable();
+    holders.dedup();
+    assert_eq!(holders, [0, 1, 2]);
+    let mut all = hub.follow(&format!("/events/stream?runs={}", runs.join(",")));
+    (0..runs.len()).for_each(|_| assert_eq!(all.event().1["sequence"], 1));
+    // The last that was active is the first on the list; what is deleted is on it no more.
+    for run in &runs {
+        hub.publish_numbers(run, 2, 1);
+        assert_eq!(listed(&hub).first(), Some(run));
+    }
+    assert_eq!(hub.send(Request::new("DELETE", "/runs/run-7")).status, 204);
+    let list = listed(&hub);
+    assert_eq!((list.len(), list.contains(&"run-7".to_owned())), (runs.len() - 1, false));
+    // Other programs write where the cluster says, and are heard.
+    let holder = &cluster.servers[cluster.holder(&key("run-1"))];
+    let mut stream = hub.follow("/runs/run-1/events/stream");
+    assert_eq!(stream.sequences(2), [1, 2]);
+    holder.xadd(&key("run-1"), &[("event_category", b"a"), ("event_action", b"foreign")]);
+    assert_eq!(stream.event().1["event"]["action"], "foreign");
+    // Another hub on the cluster serves the same, and both count on.
+    let setup = setup.with_another_folder();
+    let other = setup.hub();
+    let once = json!({ "type": "a.b", "event_id": "once" });
+    let first = hub.publish("run-2", &once);
+    let again = other.post("/runs/run-2/events", once.to_string());
+    assert_eq!((again.status, &again.json()["events"]), (200, &first["events"]));
+    other.publish_numbers("run-1", 4, 1);
+    assert_eq!(stream.event().1["event"]["action"], "stream");
+}
+
+#[test]
+fn a_replica_takes_over_from_a_server_that_is_killed() {
+    let mut cluster = RedisCluster::start(3).with_replicas();
+    let (_setup, hub, mut stream) = stage(&cluster);
+    let holder = cluster.holder(&key("r"));
+    until("the replica has the run", || {
+        let replicas = cluster.servers[3..].iter();
+        let lengths = replicas.filter_map(|replica| {
+            let info: String = replica.command(&["INFO", "replication"]);
+            let port = cluster.servers[holder].port;
+            info.contains(&format!("master_port:{port}\r")).then(|| info.clone())
+        });
+        let offset = |info: &str, name: &str| -> Option<u64> {
+            info.split_once(name)?.1.lines().next()?.parse().ok()
+        };
+        let info: String = cluster.servers[holder].command(&["INFO", "replication"]);
+        let written = offset(&info, "master_repl_offset:")?;
+        lengths
+            .filter_map(|info| offset(&info, "slave_repl_offset:"))
+            .any(|read| read >= written)
+            .then_some(())
+    });
+    cluster.servers[holder].kill();
+    spools_in_time(&hub, 4);
+    let last = publishes_until_stored(&hub, 5);
+    holds_all(&hub, last);
+    (4..=last).for_each(|sequence| assert_eq!(stream.sequences(1), [sequence]));
+    // The old one comes back as a replica, and changes nothing.
+    cluster.servers[holder].start_again();
+    until("the old server is a replica", || {
+        let role = cluster.servers[holder].try_command(&["ROLE"]).ok()?;
+        format!("{role:?}").contains("slave").then_some(())
+    });
+    hub.publish_numbers("r", last + 1, 2);
+    assert_eq!(stream.sequences(2), [last + 1, last + 2]);
+}
+
+#[test]
+fn a_server_without_a_replica_is_waited_for() {
+    let mut cluster = RedisCluster::start(3);
+    let (_setup, hub, mut stream) = stage(&cluster);
+    let holder = cluster.holder(&key("r"));
+    cluster.servers[holder].kill();
+    spools_in_time(&hub, 4);
+    hub.until_mode("degraded");
+    cluster.servers[holder].start_again();
+    assert_eq!(stream.sequences(1), [4]);
+    until_drained(&hub);
+    hub.publish_numbers("r", 5, 1);
+    assert_eq!(stream.sequences(1), [5]);
+    assert_eq!(stream.modes, ["degraded", "recovered"]);
+    holds_all(&hub, 5);
+}
+
+#[test]
+fn a_slot_that_moves_takes_its_runs_with_it() {
+    let cluster = RedisCluster::start(3);
+    let (_setup, hub, mut stream) = stage(&cluster);
+    let (from, to) = (cluster.holder(&key("r")), (cluster.holder(&key("r")) + 1) % 3);
+    // All is gone from the one, and the other does not take it yet from those who do not ask twice.
+    let moving = cluster.begin_to_move(&key("r"), to);
+    hub.publish_spooled("r", &event(4));
+    moving.end();
+    until_drained(&hub);
+    assert_eq!(cluster.holder(&key("r")), to);
+    assert_eq!(stream.sequences(1), [4]);
+    hub.publish_numbers("r", 5, 2);
+    assert_eq!(stream.sequences(2), [5, 6]);
+    // And back, with nobody publishing meanwhile, and another program afterwards.
+    cluster.begin_to_move(&key("r"), from).end();
+    cluster.servers[from].xadd(&key("r"), &[("sequence", b"7"), ("data", b"{\"n\":7}")]);
+    assert_eq!(stream.sequences(1), [7]);
+    assert_eq!(numbers(&hub, "r"), (1..=7).collect::<Vec<_>>());
+    assert!(!hub.log().contains("panicked"), "{}", hub.log());
+}
+
+#[test]
+fn a_list_of_runs_that_moves_is_found() {
+    let cluster = RedisCluster::start(3);
+    let (_setup, hub, _stream) = stage(&cluster);
+    let to = (cluster.holder("runs") + 1) % 3;
+    let moving = cluster.begin_to_move("runs", to);
+    // The list cannot be told for now, which holds up nobody.
+    hub.publish_numbers("s", 1, 1);
+    moving.end();
+    until("both runs are listed", || {
+        let mut list = listed_if_possible(&hub)?;
+        list.sort();
+        (list == ["r", "s"]).then_some(())
+    });
+    until("the list says so where it is now", || {
+        let list: Vec<String> = cluster.servers[to].command(&["ZRANGE", "runs", "0", "-1"]);
+        (list.len() == 2).then_some(())
+    });
+}
+
+fn listed_if_possible(hub: &Hub) -> Option<Vec<String>> {
+    (hub.get("/runs").status == 200).then(|| listed(hub))
+}
