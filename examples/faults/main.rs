@@ -43,7 +43,7 @@ struct Arguments {
     /// How long faults come.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// What the hub stores in: redis or embedded.
+    /// What the hub stores in: redis, cluster or embedded.
     #[arg(long, default_value = "redis", value_parser = store)]
     store: StoreKind,
     /// Where the history is written to, and stays.
@@ -55,8 +55,11 @@ struct Arguments {
 }
 
 fn store(word: &str) -> Result<StoreKind, String> {
-    let known = [StoreKind::Redis, StoreKind::Embedded];
-    known.into_iter().find(|store| store.name() == word).ok_or("redis or embedded".to_owned())
+    let known = [StoreKind::Redis, StoreKind::Cluster, StoreKind::Embedded];
+    known
+        .into_iter()
+        .find(|store| store.name() == word)
+        .ok_or("redis, cluster or embedded".to_owned())
 }
 
 fn main() -> ExitCode {

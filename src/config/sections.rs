@@ -34,7 +34,7 @@ section! {
 section! {
     /// The Redis store, used when a URL is set.
     RedisConfig {
-        /// Redis 7.0 or newer, or Valkey: redis://, rediss://, unix:// or redis-sentinel://.
+        /// Redis 7.0 or newer, or Valkey: redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://.
         /// Short forms: `--redis-url`, `REDIS_URL`.
         url: Option<RedisUrl> = None,
         /// How long dialling Redis may take.
@@ -45,7 +45,8 @@ section! {
         /// others wait at the streams that other programs, or other hubs, keep writing to, one at each, while no more than
         /// half of the clients are there that Redis takes.
         max_readers: u64 = 128,
-        /// How a run's keys are written: "plain" for run:7:events, "tagged" for run:{7}:events.
+        /// How a run's keys are written: "plain" for run:7:events, "tagged" for run:{7}:events. In a Redis Cluster always
+        /// the latter.
         key_style: KeyStyle = KeyStyle::Plain,
         /// Serve the streams job_events:7 and job:7 of other programs as run 7, where run:7:events is
         /// not there.

@@ -3,7 +3,7 @@
 use super::Plan;
 use super::fault::{Fault, Of};
 use super::shared::Shared;
-use super::stage::{Stage, StoreKind};
+use super::stage::Stage;
 use crate::history::What;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -50,7 +50,7 @@ impl Director<'_> {
     fn draw(&mut self) -> Fault {
         if self.deck.is_empty() {
             let all = Fault::ALL.iter().copied();
-            let fits = |fault: &Fault| self.plan.store == StoreKind::Redis || fault.of() == Of::Hub;
+            let fits = |fault: &Fault| fault.of().is_there_with(self.plan.store);
             self.deck = all.filter(fits).collect();
             self.deck.shuffle(&mut self.random);
         }

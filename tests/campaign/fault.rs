@@ -1,6 +1,7 @@
 //! The faults: what each does to the stage, and how it is healed.
 
-use super::stage::Stage;
+use super::stage::{Stage, StoreKind};
+use crate::common::RedisServer;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::time::Duration;
@@ -30,7 +31,19 @@ macro_rules! faults {
 pub enum Of {
     Redis,
     Network,
+    Cluster,
     Hub,
+}
+
+impl Of {
+    /// Whether a campaign with this store has it.
+    pub fn is_there_with(self, store: StoreKind) -> bool {
+        match self {
+            Self::Redis | Self::Network => store == StoreKind::Redis,
+            Self::Cluster => store == StoreKind::Cluster,
+            Self::Hub => true,
+        }
+    }
 }
 
 faults! {
@@ -58,6 +71,16 @@ faults! {
     Held = "requests held and released", Network;
     RequestsCut = "requests cut", Network;
     RepliesCut = "replies cut", Network;
+    /// One of the servers gets kill -9, and a new start on the same files.
+    ServerKilled = "a server killed", Cluster;
+    /// One of the servers gets SIGSTOP, then SIGCONT.
+    ServerFrozen = "a server frozen", Cluster;
+    /// A slot that holds something moves to the next server.
+    SlotMoves = "a slot moves", Cluster;
+    /// The same, as fast as it goes.
+    SlotMoved = "a slot moved", Cluster;
+    /// One of the servers closes all connections of clients.
+    ServersClientsKilled = "a server's clients killed", Cluster;
     /// kill -9, and a new start at the same port.
     HubKilled = "hub killed", Hub;
     /// SIGTERM, the end awaited, and a new start.
@@ -99,6 +122,24 @@ impl Fault {
             Self::RepliesCut => {
                 stage.proxy().cut_replies_after(Some(random.random_range(1..5_000)));
             }
+            Self::ServerKilled => one_of_the_servers(stage, random).kill(),
+            Self::ServerFrozen => one_of_the_servers(stage, random).freeze(),
+            Self::SlotMoves | Self::SlotMoved => {
+                one_of_the_servers(stage, random);
+                let (chosen, cluster) = (stage.chosen, stage.cluster());
+                let key = cluster.servers[chosen].try_command(&["RANDOMKEY"]);
+                if let Ok(redis::Value::BulkString(key)) = key {
+                    let key = String::from_utf8(key).expect("keys are UTF-8");
+                    stage.moving = Some(cluster.begin_to_move(&key, (chosen + 1) % 3));
+                }
+                if self == Self::SlotMoved {
+                    end_move(stage);
+                }
+            }
+            Self::ServersClientsKilled => {
+                let server = one_of_the_servers(stage, random);
+                let _: u64 = server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+            }
             Self::HubKilled => stage.kill_hub(),
             Self::HubTerminated => return stage.terminate_hub(),
             Self::HubStopped => stage.hub().signal("-STOP"),
@@ -115,7 +156,15 @@ impl Fault {
             Self::ReadOnly => redis(stage, "REPLICAOF NO ONE"),
             Self::NoReplicas => redis(stage, "CONFIG SET min-replicas-to-write 0"),
             // These are over as soon as they are there.
-            Self::ScriptsFlushed | Self::ClientsKilled | Self::Reset | Self::BlackHoleExisting => {}
+            Self::ScriptsFlushed
+            | Self::ClientsKilled
+            | Self::Reset
+            | Self::BlackHoleExisting
+            | Self::SlotMoved
+            | Self::ServersClientsKilled => {}
+            Self::ServerKilled => chosen(stage).start_again(),
+            Self::ServerFrozen => chosen(stage).thaw(),
+            Self::SlotMoves => end_move(stage),
             Self::Latency => stage.proxy().delay(Duration::ZERO),
             Self::Throttle => stage.proxy().throttle(None),
             Self::BlackHoleAll => stage.proxy().black_hole_all(false),
@@ -127,6 +176,24 @@ impl Fault {
             Self::HubKilled | Self::HubTerminated => stage.start_hub(),
             Self::HubStopped => stage.hub().signal("-CONT"),
         }
+    }
+}
+
+/// Chooses a server of the cluster.
+fn one_of_the_servers<'a>(stage: &'a mut Stage, random: &mut StdRng) -> &'a mut RedisServer {
+    stage.chosen = random.random_range(0..stage.cluster().servers.len());
+    chosen(stage)
+}
+
+/// The one that was chosen.
+fn chosen(stage: &mut Stage) -> &mut RedisServer {
+    let chosen = stage.chosen;
+    &mut stage.cluster().servers[chosen]
+}
+
+fn end_move(stage: &mut Stage) {
+    if let Some(moving) = stage.moving.take() {
+        stage.cluster().end_move(&moving);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stage of a campaign: the hub, its store, and the proxy between them.
 
 use crate::common::proxy::Proxy;
+use crate::common::redis_cluster::{Move, RedisCluster};
 use crate::common::redis_server::free_port;
 use crate::common::{Hub, Setup};
 use std::time::Duration;
@@ -9,6 +10,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
     Redis,
+    /// Three servers, none of which has a replica.
+    Cluster,
     Embedded,
 }
 
@@ -16,6 +19,7 @@ impl StoreKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Redis => "redis",
+            Self::Cluster => "cluster",
             Self::Embedded => "embedded",
         }
     }
@@ -25,6 +29,10 @@ pub struct Stage {
     pub setup: Setup,
     /// Between the hub and Redis.
     proxy: Option<Proxy>,
+    pub cluster: Option<RedisCluster>,
+    /// The slot that is moving, and the number of the server that something was done to.
+    pub moving: Option<Move>,
+    pub chosen: usize,
     /// None while it is dead.
     hub: Option<Hub>,
     pub port: u16,
@@ -37,8 +45,13 @@ const LONGEST_STOP: Duration = Duration::from_secs(12);
 
 impl Stage {
     pub fn start(store: StoreKind) -> Self {
+        let cluster = (store == StoreKind::Cluster).then(|| RedisCluster::start(3));
         let (setup, proxy) = match store {
             StoreKind::Embedded => (Setup::embedded(), None),
+            StoreKind::Cluster => {
+                let url = cluster.as_ref().expect("it was started").url();
+                (Setup::embedded().set("REDIS__URL", &url), None)
+            }
             StoreKind::Redis => {
                 let setup = Setup::redis();
                 let proxy = Proxy::to(setup.redis_server().port);
@@ -50,7 +63,8 @@ impl Stage {
         let setup = setup.set("PUBLISH__TIMEOUT", "1s").set("RETENTION__MAX_EVENTS", "1000000");
         let port = free_port();
         let hub = Some(setup.hub_at(port));
-        Self { setup, proxy, hub, port, logs: String::new() }
+        let (moving, chosen, logs) = (None, 0, String::new());
+        Self { setup, proxy, cluster, moving, chosen, hub, port, logs }
     }
 
     pub fn hub(&self) -> &Hub {
@@ -60,6 +74,11 @@ impl Stage {
     /// The proxy of a stage with Redis.
     pub fn proxy(&self) -> &Proxy {
         self.proxy.as_ref().expect("faults of the network are for Redis")
+    }
+
+    /// The servers of a stage with a cluster.
+    pub fn cluster(&mut self) -> &mut RedisCluster {
+        self.cluster.as_mut().expect("faults of a cluster are for one")
     }
 
     pub fn kill_hub(&mut self) {

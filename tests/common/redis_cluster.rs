@@ -96,47 +96,45 @@ impl RedisCluster {
     }
 
     /// Begins to move the slot of a key, and moves all keys in it, to the server of this number.
-    pub fn begin_to_move(&self, key: &str, to: usize) -> Move<'_> {
-        let (from, to) = (&self.servers[self.holder(key)], &self.servers[to]);
-        let id = |server: &RedisServer| server.command::<String>(&["CLUSTER", "MYID"]);
-        let slot = from.command::<u16>(&["CLUSTER", "KEYSLOT", key]).to_string();
-        let () = to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
-        let () = from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
-        let moving = Move { cluster: self, slot, from, to };
-        moving.move_keys();
+    pub fn begin_to_move(&self, key: &str, to: usize) -> Move {
+        let from = self.holder(key);
+        let id = |number: usize| self.servers[number].command::<String>(&["CLUSTER", "MYID"]);
+        let slot = self.servers[from].command::<u16>(&["CLUSTER", "KEYSLOT", key]).to_string();
+        let () = self.servers[to].command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
+        let () = self.servers[from].command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
+        let moving = Move { slot, from, to };
+        self.move_keys(&moving);
         moving
     }
-}
 
-/// A slot that is moving.
-pub struct Move<'a> {
-    cluster: &'a RedisCluster,
-    slot: String,
-    from: &'a RedisServer,
-    to: &'a RedisServer,
-}
-
-impl Move<'_> {
-    fn move_keys(&self) {
-        let keys: Vec<String> =
-            self.from.command(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"]);
+    fn move_keys(&self, moving: &Move) {
+        let (from, to) = (&self.servers[moving.from], &self.servers[moving.to]);
+        let keys: Vec<String> = from.command(&["CLUSTER", "GETKEYSINSLOT", &moving.slot, "1000"]);
         if keys.is_empty() {
             return;
         }
-        let port = self.to.port.to_string();
+        let port = to.port.to_string();
         let migrate = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let () = self.from.command(&[&migrate[..], &keys].concat());
+        let () = from.command(&[&migrate[..], &keys].concat());
     }
 
     /// Ends the move: everybody is told that the slot is there now.
-    pub fn end(self) {
-        let id: String = self.to.command(&["CLUSTER", "MYID"]);
-        let others = self.cluster.servers.iter().filter(|server| server.port != self.to.port);
-        for server in [self.to].into_iter().chain(others) {
-            let () = server.command(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &id]);
+    pub fn end_move(&self, moving: &Move) {
+        let to = &self.servers[moving.to];
+        let id: String = to.command(&["CLUSTER", "MYID"]);
+        let others = self.servers.iter().filter(|server| server.port != to.port);
+        for server in [to].into_iter().chain(others) {
+            let () = server.command(&["CLUSTER", "SETSLOT", &moving.slot, "NODE", &id]);
         }
     }
+}
+
+/// A slot that is moving, from one server to another.
+pub struct Move {
+    slot: String,
+    from: usize,
+    to: usize,
 }
 
 fn server() -> RedisServer {

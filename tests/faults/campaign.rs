@@ -10,6 +10,11 @@ fn random_faults_on_redis() {
 }
 
 #[test]
+fn random_faults_on_a_cluster() {
+    short(StoreKind::Cluster);
+}
+
+#[test]
 fn random_faults_on_the_embedded_store() {
     short(StoreKind::Embedded);
 }

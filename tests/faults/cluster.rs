@@ -2,7 +2,7 @@
 //! nothing is lost, doubled or reordered.
 
 use super::{event, holds_all, numbers, spools_in_time, until_drained};
-use crate::common::{Hub, RedisCluster, Request, Setup, Stream, until};
+use crate::common::{Hub, RedisCluster, RedisServer, Request, Setup, Stream, until};
 use serde_json::json;
 
 /// The key of a run's events.
@@ -145,18 +145,56 @@ fn a_slot_that_moves_takes_its_runs_with_it() {
     // All is gone from the one, and the other does not take it yet from those who do not ask twice.
     let moving = cluster.begin_to_move(&key("r"), to);
     hub.publish_spooled("r", &event(4));
-    moving.end();
+    cluster.end_move(&moving);
     until_drained(&hub);
     assert_eq!(cluster.holder(&key("r")), to);
     assert_eq!(stream.sequences(1), [4]);
     hub.publish_numbers("r", 5, 2);
     assert_eq!(stream.sequences(2), [5, 6]);
     // And back, with nobody publishing meanwhile, and another program afterwards.
-    cluster.begin_to_move(&key("r"), from).end();
+    cluster.end_move(&cluster.begin_to_move(&key("r"), from));
     cluster.servers[from].xadd(&key("r"), &[("sequence", b"7"), ("data", b"{\"n\":7}")]);
     assert_eq!(stream.sequences(1), [7]);
     assert_eq!(numbers(&hub, "r"), (1..=7).collect::<Vec<_>>());
     assert!(!hub.log().contains("panicked"), "{}", hub.log());
+}
+
+#[test]
+fn runs_of_other_programs_are_found_on_every_server() {
+    let cluster = RedisCluster::start(3);
+    let hub_setup = setup(&cluster).set("REDIS__DISCOVER", "true");
+    let hub = hub_setup.hub();
+    let mut runs: Vec<String> = (1..=9).map(|n| format!("foreign-{n}")).collect();
+    for run in &runs {
+        cluster.servers[cluster.holder(&key(run))].xadd(&key(run), &[("data", b"1")]);
+    }
+    runs.sort();
+    until("all are listed", || {
+        let mut list = listed(&hub);
+        list.sort();
+        (list == runs).then_some(())
+    });
+}
+
+#[test]
+fn what_cannot_be_a_cluster_is_said() {
+    let single = RedisServer::start();
+    let url = format!("redis-cluster://user:s3cret@127.0.0.1:{}", single.port);
+    let hub = Setup::embedded().environment("REDIS_URL", &url).hub_unready();
+    until("the hub says what is wrong", || {
+        hub.log().contains("cannot ask the Redis Cluster").then_some(())
+    });
+    assert!(!hub.log().contains("s3cret"), "{}", hub.log());
+    let refused = |url: &str, jobs: &str| {
+        let setup = Setup::embedded().environment("REDIS_URL", url).set("REDIS__JOB_STREAMS", jobs);
+        let ended = setup.command().arg("serve").output().unwrap();
+        assert_eq!(ended.status.code(), Some(2));
+        String::from_utf8(ended.stderr).unwrap()
+    };
+    let told = refused("redis-cluster://a:1,b:port", "false");
+    assert!(told.contains("expected redis-cluster://"), "{told}");
+    let told = refused("redis-cluster://me:s3cret@a:1", "true");
+    assert!(told.contains("set redis.job_streams = false") && !told.contains("s3cret"), "{told}");
 }
 
 #[test]
@@ -167,7 +205,7 @@ fn a_list_of_runs_that_moves_is_found() {
     let moving = cluster.begin_to_move("runs", to);
     // The list cannot be told for now, which holds up nobody.
     hub.publish_numbers("s", 1, 1);
-    moving.end();
+    cluster.end_move(&moving);
     until("both runs are listed", || {
         let mut list = listed_if_possible(&hub)?;
         list.sort();
