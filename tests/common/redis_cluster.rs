@@ -97,6 +97,8 @@ impl RedisCluster {
 
     /// Begins to move the slot of a key, and moves all keys in it, to the server of this number.
     pub fn begin_to_move(&self, key: &str, to: usize) -> Move {
+        // One that has just come back takes no keys yet.
+        self.wait_until_all_is_well();
         let from = self.holder(key);
         let id = |number: usize| self.servers[number].command::<String>(&["CLUSTER", "MYID"]);
         let slot = self.servers[from].command::<u16>(&["CLUSTER", "KEYSLOT", key]).to_string();

@@ -36,13 +36,14 @@ async fn names(store: &Store, status: Option<RunStatus>) -> Vec<String> {
 }
 
 /// Makes runs of one event each, all in one call.
-async fn make(store: &Store, runs: &[RunId]) {
+pub(super) async fn make(store: &Store, runs: &[RunId]) {
     let batches: Vec<_> =
         runs.iter().map(|run| Writer::new(store, run).batch(vec![numbered(run, 1..=1)])).collect();
     assert!(store.append(&batches).await.iter().all(Result::is_ok));
 }
 
-fn many() -> Vec<RunId> {
+/// More runs than one step of the list looks at.
+pub(super) fn many() -> Vec<RunId> {
     (1..=250).map(|n| run_id(&format!("run-{n}"))).collect()
 }
 

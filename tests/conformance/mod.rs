@@ -23,7 +23,7 @@ macro_rules! on_redis_with_jobs {
 
 /// Makes each check a test on every store whose content can be opened again.
 macro_rules! on_lasting_stores {
-    ($($check:ident),* $(,)?) => { on_stores!([embedded, everysec, redis], [$($check),*]); };
+    ($($check:ident),* $(,)?) => { on_stores!([embedded, everysec, redis, redis_cluster], [$($check),*]); };
 }
 
 macro_rules! on_stores {
@@ -43,6 +43,7 @@ mod append;
 mod bench;
 mod calls;
 mod event_ids;
+mod hubs;
 mod jobs;
 mod lasting;
 mod life;

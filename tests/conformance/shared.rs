@@ -1,67 +1,21 @@
-//! A store that several hubs share, and that other programs write to, empty and roll back: Redis.
+//! A store that other programs write to, empty and roll back: Redis.
 
-use super::event_ids::one_of_sixteen_is_stored;
-use super::publishing::{Writer, numbered, run_id, send_again, send_anew};
+use super::list::{make, many};
+use super::publishing::{Writer, run_id};
 use super::reading::{Follower, all, info, numbers, sequences};
 use super::{Bench, rules};
 use runhub::event::{EventId, Sequence};
-use tokio::task::JoinSet;
 
-on_stores!(
-    [redis],
-    [
-        two_hubs_store_an_event_id_once,
-        two_hubs_number_one_run,
-        a_batch_is_known_also_after_another_hub_wrote,
-        a_tail_hears_what_another_hub_wrote,
-        what_a_foreign_program_wrote_is_counted_in,
-        a_tail_hears_that_the_server_was_emptied,
-        a_tail_hears_that_its_stream_was_removed,
-        a_tail_hears_that_its_stream_was_rolled_back
-    ]
+on_redis!(
+    what_a_foreign_program_wrote_is_counted_in,
+    a_name_that_others_put_on_the_list_hides_no_run,
+    a_tail_hears_that_the_server_was_emptied,
+    a_tail_hears_that_its_stream_was_removed,
+    a_tail_hears_that_its_stream_was_rolled_back,
 );
 
 /// The stream of the run `r`.
 const STREAM: &str = "run:r:events";
-
-async fn two_hubs_store_an_event_id_once(bench: Bench) {
-    let hubs = [bench.open(rules()), bench.open(rules())];
-    one_of_sixteen_is_stored(&hubs, &run_id("r")).await;
-}
-
-async fn two_hubs_number_one_run(bench: Bench) {
-    let (hubs, run) = ([bench.open(rules()), bench.open(rules())], run_id("r"));
-    let mut tasks = JoinSet::new();
-    for hub in &hubs {
-        let mut writer = Writer::new(hub, &run);
-        tasks.spawn(async move {
-            for n in 1..=50 {
-                writer.publish_numbers(n..=n).await;
-            }
-        });
-    }
-    tasks.join_all().await;
-    let events = all(&hubs[0], &run).await;
-    assert_eq!(sequences(&events), (1..=100).collect::<Vec<_>>());
-    assert_eq!(all(&hubs[1], &run).await, events);
-}
-
-async fn a_batch_is_known_also_after_another_hub_wrote(bench: Bench) {
-    let (a, b, run) = (bench.open(rules()), bench.open(rules()), run_id("r"));
-    let batch = Writer::new(&a, &run).batch(vec![numbered(&run, 1..=1)]);
-    send_anew(&a, &batch).await;
-    Writer::new(&b, &run).publish_numbers(2..=2).await;
-    send_again(&a, &batch).await;
-    assert_eq!(numbers(&all(&a, &run).await), [1, 2]);
-}
-
-async fn a_tail_hears_what_another_hub_wrote(bench: Bench) {
-    let (a, b, run) = (bench.open(rules()), bench.open(rules()), run_id("r"));
-    let mut follower = Follower::new(&a, &run, EventId::START);
-    let mut writer = Writer::new(&b, &run);
-    let (heard, _) = tokio::join!(follower.events(2), writer.publish_numbers(1..=2));
-    assert_eq!(numbers(&heard), [1, 2]);
-}
 
 async fn what_a_foreign_program_wrote_is_counted_in(bench: Bench) {
     let (store, run) = (bench.open(rules()), run_id("r"));
@@ -78,6 +32,14 @@ async fn what_a_foreign_program_wrote_is_counted_in(bench: Bench) {
     assert_eq!(placed[0].sequence, Sequence(42));
     assert_eq!(numbers(&all(&store, &run).await), [1, 2]);
     assert_eq!(store.runs(None, 10, None).await.unwrap().runs.len(), 1);
+}
+
+async fn a_name_that_others_put_on_the_list_hides_no_run(bench: Bench) {
+    let store = bench.open(rules());
+    make(&store, &many()).await;
+    let () = bench.server().command(&["ZADD", "runs", "9000000000000", "no run's name"]);
+    let page = store.runs(None, 300, None).await.unwrap();
+    assert_eq!(page.runs.len(), many().len());
 }
 
 async fn a_tail_hears_that_the_server_was_emptied(bench: Bench) {

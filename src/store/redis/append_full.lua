@@ -102,12 +102,12 @@ for _ = 1, publishes do
           redis.call('HSET', current, event.key, concat({ int(now), id, sequence, event.digest }, ' '))
           stored[event.key], indexed = place, true
         end
-        if event.status ~= '' then
-          set_status(book, event.status, now)
-        end
         -- The event's own time, which the list of runs is told as well; this script's clock may be a millisecond behind.
         book.updated = ms_of(id)
         book.created = book.created or book.updated
+        if event.status ~= '' then
+          set_status(book, event.status, book.updated)
+        end
       end
       tell(place[1])
       tell(place[2])
