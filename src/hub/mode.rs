@@ -66,7 +66,7 @@ impl ModeKeeper {
 
     /// A call to the store failed. True if that changes the mode.
     pub fn failed(&mut self, error: &StoreError, now_ms: u64) -> bool {
-        if !error.is_transient() {
+        if !error.is_the_stores() {
             return false;
         }
         self.failures = self.failures.saturating_add(1);
@@ -170,6 +170,8 @@ mod tests {
         assert_eq!(keeper.report().since_ms, 4);
         let mut keeper = ModeKeeper::default();
         assert!(keeper.failed(&refusal(), 7));
+        let moves = StoreError::RunMoves { reason: "ASK".into() };
+        assert!(!keeper.failed(&moves, 8));
         let broken = StoreError::BrokenRun { reason: "WRONGTYPE".into() };
         let mut keeper = ModeKeeper::default();
         assert!(!keeper.failed(&broken, 9) && !keeper.failed(&broken, 10));

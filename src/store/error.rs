@@ -21,6 +21,12 @@ pub enum StoreError {
         /// Its words.
         reason: String,
     },
+    /// This run cannot be served for the moment, others can: it is just moving to another server. Nothing was done.
+    #[error("the store cannot serve this run for the moment: {reason}")]
+    RunMoves {
+        /// Its words.
+        reason: String,
+    },
     /// This run cannot be served, others can: something else is kept under its name, say.
     #[error("the store cannot serve this run: {reason}")]
     BrokenRun {
@@ -35,8 +41,13 @@ impl StoreError {
         matches!(self, Self::NoAnswer { .. })
     }
 
-    /// Whether the store itself is in trouble, so that asking again later makes sense.
+    /// Whether asking again later makes sense.
     pub const fn is_transient(&self) -> bool {
         !matches!(self, Self::BrokenRun { .. })
+    }
+
+    /// Whether the store itself is in trouble, not only this run.
+    pub const fn is_the_stores(&self) -> bool {
+        !matches!(self, Self::BrokenRun { .. } | Self::RunMoves { .. })
     }
 }

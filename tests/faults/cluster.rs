@@ -4,6 +4,7 @@
 use super::{event, holds_all, numbers, spools_in_time, until_drained};
 use crate::common::{Hub, RedisCluster, RedisServer, Request, Setup, Stream, until};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// The key of a run's events.
 fn key(run: &str) -> String {
@@ -145,6 +146,14 @@ fn a_slot_that_moves_takes_its_runs_with_it() {
     // All is gone from the one, and the other does not take it yet from those who do not ask twice.
     let moving = cluster.begin_to_move(&key("r"), to);
     hub.publish_spooled("r", &event(4));
+    // That is nothing to the others, however long it takes.
+    let (began, mut number) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(2) {
+        number += 1;
+        hub.publish_numbers("other", number, 1);
+        assert_ne!(hub.mode(), "degraded");
+        assert_eq!(hub.get("/runs").status, 200);
+    }
     cluster.end_move(&moving);
     until_drained(&hub);
     assert_eq!(cluster.holder(&key("r")), to);

@@ -6,8 +6,10 @@ use crate::store::StoreError;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-/// How long a run that its store cannot serve is let be before it is tried again.
+/// How long a run that its store cannot serve is let be before it is tried again, and one that it cannot serve for the
+/// moment.
 const PARKED_FOR: Duration = Duration::from_secs(5);
+const LET_BE_FOR: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
@@ -131,6 +133,14 @@ impl Backlog {
         }
     }
 
+    /// The run cannot be drained for the moment.
+    pub(super) fn let_be(&mut self, run: &RunId, now: Instant) {
+        self.not_drained(run);
+        if let Some(behind) = self.runs.get_mut(run) {
+            behind.parked_until = Some(now + LET_BE_FOR);
+        }
+    }
+
     /// The run cannot be drained; if `broken` says so, because the store cannot serve it. True if it could
     /// before.
     pub(super) fn park(&mut self, run: &RunId, now: Instant, broken: Option<StoreError>) -> bool {
@@ -171,6 +181,9 @@ mod tests {
         assert_eq!((backlog.broken(&run("a")), backlog.broken(&run("b"))), (None, Some(&broken)));
         assert_eq!(backlog.next(now, 9), [run("c"), run("a")]);
         assert_eq!(backlog.next(now + PARKED_FOR, 9).len(), 3);
+        backlog.let_be(&run("a"), now);
+        assert_eq!(backlog.next(now, 9), [run("c")]);
+        assert_eq!(backlog.next(now + LET_BE_FOR, 9).len(), 2);
         backlog.drained(&run("a"), 0);
         backlog.drained(&run("c"), 0);
         assert!(!backlog.is_empty() && !backlog.has_hope());

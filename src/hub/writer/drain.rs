@@ -57,7 +57,7 @@ pub(super) async fn drain(
             Ok(()) => taken.push(one),
             failed @ Err(_) => {
                 queue.drain_ended(&run, None, &failed);
-                failure = failure.or(failed.err().filter(StoreError::is_transient));
+                failure = failure.or(failed.err().filter(StoreError::is_the_stores));
             }
         }
     }
@@ -67,7 +67,7 @@ pub(super) async fn drain(
     for ((append, (last, events, reused)), result) in appends.iter().zip(ends).zip(results) {
         let result = result.map(|outcomes| left_out::tell(&append.run, reused, &outcomes));
         queue.drain_ended(&append.run, Some((last, events)), &result);
-        failure = failure.or(result.err().filter(StoreError::is_transient));
+        failure = failure.or(result.err().filter(StoreError::is_the_stores));
     }
     failure.map(Trouble::Append)
 }

@@ -359,7 +359,7 @@ async fn send(
     let results = store.append(appends).await;
     metrics::appended(flight.events(), began.elapsed());
     let mut failed = results.iter().filter_map(|result| result.as_ref().err());
-    let mut trouble = failed.find(|e| e.is_transient()).cloned().map(Trouble::Append);
+    let mut trouble = failed.find(|e| e.is_the_stores()).cloned().map(Trouble::Append);
     let mut told = Vec::with_capacity(results.len());
     let reused = reused.into_iter().chain(iter::repeat(0));
     for ((append, reused), result) in flight.appends().iter().zip(reused).zip(results) {

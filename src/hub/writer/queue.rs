@@ -432,7 +432,7 @@ impl Queue {
         let mine = |under_way: &mut FlightState| under_way.attempt == Some(flight.attempt);
         let Some(FlightState { legs, .. }) = state.flight.take_if(mine) else { return };
         debug_assert_eq!(legs.len(), flight.legs.len());
-        let (mut again, mut back) = (Vec::new(), Vec::new());
+        let (mut again, mut back, mut moving) = (Vec::new(), Vec::new(), Vec::new());
         for (mut leg, result) in legs.into_iter().zip(results) {
             if leg.spilled {
                 continue;
@@ -440,6 +440,9 @@ impl Queue {
             match result {
                 Err(error) if error.is_transient() => {
                     leg.may_be_applied |= error.outcome_is_unknown();
+                    if !error.is_the_stores() {
+                        moving.push(leg.append.run.clone());
+                    }
                     if leg.may_be_applied { &mut again } else { &mut back }.push(leg);
                 }
                 Err(error) => {
@@ -475,6 +478,10 @@ impl Queue {
             state.waiting.push_front(pending);
         }
         state.flight = (!again.is_empty()).then_some(FlightState { legs: again, attempt: None });
+        // Those wait in the spool, where they stop no others.
+        if !moving.is_empty() {
+            self.spill(state, |run| moving.contains(run));
+        }
     }
 
     /// `taken` publishes of a run, read from the spool, are about to be sent.
@@ -498,7 +505,10 @@ impl Queue {
                 }
                 state.backlog.drained(run, self.spool.waiting(run));
             }
-            (Err(error), _) if error.is_transient() => state.backlog.not_drained(run),
+            (Err(error), _) if error.is_the_stores() => state.backlog.not_drained(run),
+            (Err(error), _) if error.is_transient() => {
+                state.backlog.let_be(run, Instant::now());
+            }
             (Err(error), _) => {
                 if state.backlog.park(run, Instant::now(), Some(error.clone())) {
                     log::error!(

@@ -22,6 +22,9 @@ pub(super) trait Listing: Send + Sync {
     /// Asks the server that holds the list.
     fn ask_list(&self, question: Cmd) -> impl Future<Output = Result<Value, StoreError>> + Send;
 
+    /// The list does not have these runs.
+    fn are_unlisted(&self, _runs: &[RunId]) {}
+
     /// How runs stand, one each, in order. Of one that is broken nothing is known; the others do not suffer from it.
     fn states(
         &self,
@@ -112,7 +115,9 @@ pub(super) async fn unlisted(
     }
     let scores = reply::items(listing.ask_list(question).await?)?;
     let unlisted = runs.into_iter().zip(scores).filter(|(_, score)| *score == Value::Nil);
-    Ok(unlisted.map(|(run, _)| run).collect())
+    let unlisted: Vec<RunId> = unlisted.map(|(run, _)| run).collect();
+    listing.are_unlisted(&unlisted);
+    Ok(unlisted)
 }
 
 fn run_of(member: &Value) -> Option<RunId> {

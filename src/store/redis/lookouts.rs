@@ -6,7 +6,7 @@
 //! whose lookout was lost or called back; which has one is decided in the [`roster`](super::roster). On a stream that
 //! this hub appends to none would be of use, since what it appends is known before.
 
-use super::link::checked;
+use super::link::{checked, is_elsewhere};
 use super::reader::{COUNT, IDLE, Reader, Tools, send};
 use super::reply;
 use super::roster::{Lookout, Wanted};
@@ -85,6 +85,7 @@ async fn look_out(
         match stay(&mut sent.lookout, &mut connection, &reader, &tools).await {
             // What stands there the reader finds out.
             Ok(()) | Err(StoreError::BrokenRun { .. }) => {}
+            Err(error) if is_elsewhere(&error) => {}
             Err(error) => return Err(error),
         }
         drop(sent);

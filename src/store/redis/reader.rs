@@ -357,13 +357,12 @@ impl Reader {
             reads.cmd("XREAD").arg("COUNT").arg(count).arg("STREAMS");
             reads.arg(&key.name).arg(after.to_string());
         }
-        let replies = connection.send_packed_commands(&reads, 0, wanted.len());
-        let replies = timeout(limit, replies).await.map_err(|_| late())?;
+        let replies = send_all(connection, &reads, limit).await?;
         let mut streams = Vec::with_capacity(wanted.len());
-        for (Wanted { key, .. }, reply) in wanted.iter().zip(replies.map_err(|e| no_answer(&e))?) {
+        for (Wanted { key, .. }, reply) in wanted.iter().zip(replies) {
             match checked(reply) {
                 Ok(reply) => streams.extend(reply::streams(reply)?),
-                Err(error) if is_elsewhere(&error) => {
+                Err(error) if is_not_here(&error) => {
                     self.roster.lock().is_broken(&key.name);
                     moved.notify_one();
                 }
@@ -411,9 +410,10 @@ impl Reader {
         // In a cluster one call may only name keys that are kept together.
         let at_once = if tools.moved.is_some() { 1 } else { STREAMS_A_CHECK };
         let (mut unsure, jobs) = (Vec::new(), tools.streams.serves_jobs());
-        for followed in followed.chunks(at_once) {
-            let heads = match heads(connection, followed, tools).await {
-                Err(error) if is_elsewhere(&error) => continue,
+        let calls: Vec<&[(u64, Wanted)]> = followed.chunks(at_once).collect();
+        for (followed, heads) in calls.iter().zip(heads(connection, &calls, tools).await?) {
+            let heads = match heads.and_then(reply::items) {
+                Err(error) if is_not_here(&error) => continue,
                 heads => heads?,
             };
             for ((number, wanted), head) in followed.iter().zip(heads) {
@@ -453,10 +453,9 @@ impl Reader {
         for Wanted { key, .. } in wanted {
             types.cmd("TYPE").arg(&key.name);
         }
-        let replies = connection.send_packed_commands(&types, 0, wanted.len());
-        let replies = timeout(tools.making.timeout, replies).await.map_err(|_| late())?;
+        let replies = send_all(connection, &types, tools.making.timeout).await?;
         let mut roster = self.roster.lock();
-        for (Wanted { key, .. }, kind) in wanted.iter().zip(replies.map_err(|e| no_answer(&e))?) {
+        for (Wanted { key, .. }, kind) in wanted.iter().zip(replies) {
             match reply::text(&kind) {
                 Ok("stream" | "none") => roster.stream_changed(key.name.as_bytes()),
                 _ => roster.is_broken(&key.name),
@@ -466,29 +465,38 @@ impl Reader {
     }
 }
 
-/// How far the streams go.
+/// How far the streams go; an answer for each call.
 async fn heads(
     connection: &mut MultiplexedConnection,
-    followed: &[(u64, Wanted)],
+    calls: &[&[(u64, Wanted)]],
     tools: &Tools,
-) -> Result<Vec<Value>, StoreError> {
-    let (script, limit) = (&tools.making.scripts.heads, tools.making.timeout);
-    let call = |verb: &str, body: &str| {
-        let mut call = redis::cmd(verb);
-        call.arg(body).arg(followed.len());
-        for (_, Wanted { key, .. }) in followed {
-            call.arg(&key.name);
+) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+    let script = &tools.making.scripts.heads;
+    let mut ask = async |verb: &str, body: &str| {
+        let mut commands = Pipeline::with_capacity(calls.len());
+        for followed in calls {
+            let call = commands.cmd(verb).arg(body).arg(followed.len());
+            for (_, Wanted { key, .. }) in *followed {
+                call.arg(&key.name);
+            }
+            for (_, Wanted { after, .. }) in *followed {
+                call.arg(after.to_string());
+            }
         }
-        for (_, Wanted { after, .. }) in followed {
-            call.arg(after.to_string());
-        }
-        call
+        send_all(connection, &commands, tools.making.timeout).await
     };
-    let mut reply = send(connection, &call("EVALSHA", &script.hash), limit).await?;
-    if matches!(&reply, Value::ServerError(e) if e.code() == "NOSCRIPT") {
-        reply = send(connection, &call("EVAL", &script.code), limit).await?;
+    let mut replies = ask("EVALSHA", &script.hash).await?;
+    let lost = |reply: &Value| matches!(reply, Value::ServerError(e) if e.code() == "NOSCRIPT");
+    if replies.iter().any(lost) {
+        replies = ask("EVAL", &script.code).await?;
     }
-    reply::items(checked(reply)?)
+    Ok(replies.into_iter().map(checked).collect())
+}
+
+/// Whether the server says that a stream is another's, or that nobody has its slot for now.
+fn is_not_here(error: &StoreError) -> bool {
+    let is_nobodys = |reason: &str| reason.starts_with("CLUSTERDOWN ");
+    is_elsewhere(error) || matches!(error, StoreError::Refused { reason } if is_nobodys(reason))
 }
 
 /// How much is read at a time: after a read that did not come in time, less, until one does.
@@ -529,6 +537,16 @@ pub(super) async fn send(
     limit: Duration,
 ) -> Result<Value, StoreError> {
     let sent = timeout(limit, connection.send_packed_command(command));
+    sent.await.map_err(|_| late())?.map_err(|e| no_answer(&e))
+}
+
+/// Sends commands together; one reply each, in order.
+async fn send_all(
+    connection: &mut MultiplexedConnection,
+    commands: &Pipeline,
+    limit: Duration,
+) -> Result<Vec<Value>, StoreError> {
+    let sent = timeout(limit, connection.send_packed_commands(commands, 0, commands.len()));
     sent.await.map_err(|_| late())?.map_err(|e| no_answer(&e))
 }
 

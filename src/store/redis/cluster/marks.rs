@@ -22,10 +22,11 @@ struct State {
 }
 
 impl Marks {
-    /// Those of the runs of which it is not known that they are listed.
+    /// Those of the runs of which it is not known that they are listed, or are to be.
     pub(super) fn unlisted<'a>(&self, runs: impl Iterator<Item = &'a RunId>) -> Vec<RunId> {
         let state = self.0.lock();
-        runs.filter(|run| !state.listed.contains_key(*run)).cloned().collect()
+        let is_known = |run: &RunId| state.listed.contains_key(run) || state.due.contains_key(run);
+        runs.filter(|run| !is_known(run)).cloned().collect()
     }
 
     /// A run was active. True if the list is to be told.
@@ -42,21 +43,29 @@ impl Marks {
         true
     }
 
-    /// What the list is to be told, which counts as told; who fails to gives it back with [`active`](Self::active).
-    pub(super) fn take_due(&self) -> Vec<(RunId, u64)> {
-        std::mem::take(&mut self.0.lock().due).into_iter().collect()
+    /// What the list is to be told.
+    pub(super) fn due(&self) -> Vec<(RunId, u64)> {
+        self.0.lock().due.iter().map(|(run, at)| (run.clone(), *at)).collect()
     }
 
     /// The list was told of these.
-    pub(super) fn told(&self, runs: impl ExactSizeIterator<Item = (RunId, u64)>) {
+    pub(super) fn told(&self, runs: &[(RunId, u64)]) {
         let mut state = self.0.lock();
         if state.listed.len() + runs.len() > MOST {
             state.listed.clear();
         }
         for (run, at) in runs {
-            let listed = state.listed.entry(run).or_default();
-            *listed = at.max(*listed);
+            if state.due.get(run).is_some_and(|due| due <= at) {
+                state.due.remove(run);
+            }
+            let listed = state.listed.entry(run.clone()).or_default();
+            *listed = (*at).max(*listed);
         }
+    }
+
+    /// The list may not have what it was told.
+    pub(super) fn forget(&self) {
+        self.0.lock().listed.clear();
     }
 
     /// A run is gone.
@@ -77,11 +86,20 @@ mod tests {
         let unlisted = || marks.unlisted([&run].into_iter()).len();
         assert_eq!(unlisted(), 1);
         assert!(marks.active(&run, 5) && marks.active(&run, 4));
-        let due = marks.take_due();
-        assert_eq!((due.as_slice(), marks.take_due().len()), (&[(run.clone(), 5)][..], 0));
-        marks.told(due.into_iter());
-        assert_eq!((unlisted(), marks.active(&run, 5), marks.active(&run, 6)), (0, false, true));
+        let due = marks.due();
+        assert_eq!((due.as_slice(), unlisted()), (&[(run.clone(), 5)][..], 0));
+        assert!(marks.active(&run, 6));
+        marks.told(&due);
+        assert_eq!(marks.due(), [(run.clone(), 6)], "more came while the list was told");
+        marks.told(&marks.due());
+        assert_eq!(
+            (marks.due().len(), marks.active(&run, 6), marks.active(&run, 7)),
+            (0, false, true)
+        );
         marks.gone(&run);
-        assert_eq!((unlisted(), marks.take_due().len()), (1, 0));
+        assert_eq!((unlisted(), marks.due().len()), (1, 0));
+        marks.told(&[(run.clone(), 8)]);
+        marks.forget();
+        assert_eq!(unlisted(), 1);
     }
 }

@@ -22,14 +22,14 @@ use crate::config::{RedisConfig, RedisUrl};
 use crate::event::{EventId, RunId, RunStatus};
 use crate::store::{
     Answer, LogStore, Page, PublishOutcome, RangeRequest, RunAppend, RunState, RunsCursor,
-    RunsPage, StoreError, StoreRules, StoreStatus, Tail, now_ms,
+    RunsPage, StoreError, StoreRules, StoreStatus, Tail,
 };
 use futures::future::{BoxFuture, join_all};
 use layout::Layout;
 use marks::Marks;
 use parking_lot::Mutex;
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, Value};
-use slots::Address;
+use slots::{Address, slot_of};
 use std::collections::HashMap;
 use std::fmt;
 use std::slice;
@@ -38,15 +38,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use survey::Survey;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How often it is found out who has which slots, without a reason.
 const SURVEY_EVERY: Duration = Duration::from_secs(2);
 /// The least time between two surveys.
 const BETWEEN_SURVEYS: Duration = Duration::from_millis(50);
-/// How often what is elsewhere is looked for, and how long each time a survey is waited for.
-const LOOKS: usize = 10;
+/// How often a run that is elsewhere is looked for, by who reads and by who appends, for whom others wait; and how long
+/// each time a survey is waited for.
+const LOOKS_TO_READ: usize = 10;
+const LOOKS_TO_APPEND: usize = 2;
 const LOOK: Duration = Duration::from_millis(100);
+/// How long appends do not wait any more for a slot that moves.
+const RESTLESS: Duration = Duration::from_secs(2);
 /// How long the list of runs may take before an append goes on without it.
 const LISTING: Duration = Duration::from_millis(200);
 /// Between rounds of telling the list who was active, and after one that failed.
@@ -72,6 +76,8 @@ pub(super) struct Cluster {
     /// A survey is wanted.
     moved: Arc<Notify>,
     marks: Marks,
+    /// Slots that take their time to move, and until when that is expected of them.
+    restless: Mutex<HashMap<u16, Instant>>,
     /// The list is to be told something.
     due: Arc<Notify>,
     /// Held while the list is told.
@@ -125,6 +131,7 @@ impl Cluster {
             trouble: Mutex::default(),
             moved: Arc::clone(&moved),
             marks: Marks::default(),
+            restless: Mutex::default(),
             due: Arc::default(),
             telling: tokio::sync::Mutex::default(),
             sweep_at: AtomicUsize::new(0),
@@ -159,6 +166,12 @@ impl Cluster {
                         "the Redis Cluster has {} servers that take writes",
                         new.servers.len()
                     );
+                    let list =
+                        |layout: &Layout| layout.server_of(RUNS).ok().map(|(at, _)| at.clone());
+                    if list(&new) != list(&layout) {
+                        // It may not know all that the other one was told.
+                        self.marks.forget();
+                    }
                     self.layouts.send_replace(Arc::new(new));
                 }
                 *self.trouble.lock() = None;
@@ -211,6 +224,7 @@ impl Cluster {
     async fn on_server_of<T, F>(
         &self,
         key: &str,
+        most_looks: usize,
         ask: impl Fn(Server) -> F + Send,
     ) -> Result<T, StoreError>
     where
@@ -225,9 +239,13 @@ impl Cluster {
                 Err(error) => Err(self.unknown(error)),
             };
             match answer {
-                Err(error) if is_elsewhere(&error) && looks < LOOKS => {
+                Err(error) if is_elsewhere(&error) && looks < most_looks => {
                     looks += 1;
                     self.look_again(&layout).await;
+                }
+                Err(error) if is_elsewhere(&error) => {
+                    self.moved.notify_one();
+                    return Err(StoreError::RunMoves { reason: error.to_string() });
                 }
                 Err(error) => {
                     if error.is_transient() {
@@ -257,7 +275,31 @@ impl Cluster {
         F: Future<Output = Result<T, StoreError>> + Send,
         T: Send,
     {
-        self.on_server_of(&self.key_of(run), ask).await
+        self.on_server_of(&self.key_of(run), LOOKS_TO_READ, ask).await
+    }
+
+    /// Appends to a run that is elsewhere by now. Who waits for that waits for the others in its batch, so where slots
+    /// take their time this is not patient.
+    async fn append_elsewhere(
+        &self,
+        append: &RunAppend,
+    ) -> Result<Vec<PublishOutcome>, StoreError> {
+        let (key, now) = (self.key_of(&append.run), Instant::now());
+        let slot = slot_of(&key);
+        let is_restless = self.restless.lock().get(&slot).is_some_and(|until| now < *until);
+        let looks = if is_restless { 0 } else { LOOKS_TO_APPEND };
+        let append = slice::from_ref(append);
+        let result = self.on_server_of(&key, looks, move |server| async move {
+            let results = server.append(append).await;
+            results.into_iter().next().unwrap_or_else(|| Err(odd("no outcome")))
+        });
+        let result = result.await;
+        if matches!(result, Err(StoreError::RunMoves { .. })) {
+            let mut restless = self.restless.lock();
+            restless.retain(|_, until| now < *until);
+            restless.insert(slot, Instant::now() + RESTLESS);
+        }
+        result
     }
 
     async fn append_all(
@@ -270,14 +312,8 @@ impl Cluster {
         // Those whose server has them no more are looked for.
         let elsewhere =
             (0..results.len()).filter(|i| results[*i].as_ref().is_err_and(is_elsewhere));
-        let again = elsewhere.map(|index| async move {
-            let append = slice::from_ref(&appends[index]);
-            let result = self.on_server_of_run(&append[0].run, move |server| async move {
-                let results = server.append(append).await;
-                results.into_iter().next().unwrap_or_else(|| Err(odd("no outcome")))
-            });
-            (index, result.await)
-        });
+        let again = elsewhere
+            .map(|index| async move { (index, self.append_elsewhere(&appends[index]).await) });
         for (index, result) in join_all(again).await {
             results[index] = result;
         }
@@ -303,7 +339,7 @@ impl Cluster {
                 Ok((address, server)) => {
                     let share = shares.entry(address).or_insert_with(|| (server, Vec::new()));
                     share.1.push(index);
-                    results.push(Ok(Vec::new()));
+                    results.push(Err(odd("no outcome")));
                 }
                 Err(error) => results.push(Err(self.unknown(error))),
             }
@@ -327,11 +363,11 @@ impl Cluster {
         if runs.is_empty() {
             return;
         }
-        let now = now_ms();
-        let runs: Vec<_> = runs.into_iter().map(|run| (run, now)).collect();
+        // Where it belongs on the list is known, by the server's clock, when it has its event; where it is already, it
+        // stays. Somebody may find nothing of it before that, and take it off again: so that is told in any case.
+        let runs: Vec<_> = runs.into_iter().map(|run| (run, 0)).collect();
         if matches!(timeout(LISTING, self.list(&runs)).await, Ok(Ok(()))) {
-            // Somebody may find nothing of a run before its event is there, and take it off the list. So it is told again.
-            self.marks.told(runs.into_iter().map(|(run, _)| (run, 0)));
+            self.marks.told(&runs);
         } else {
             runs.iter().for_each(|(run, at)| self.is_active(run, *at));
         }
@@ -368,7 +404,7 @@ impl Cluster {
     }
 
     async fn change_list(&self, command: Cmd) -> Result<Value, StoreError> {
-        self.on_server_of(RUNS, |server| {
+        self.on_server_of(RUNS, LOOKS_TO_READ, |server| {
             let command = command.clone();
             async move { server.inner.writes.command(command).await }
         })
@@ -378,13 +414,10 @@ impl Cluster {
     /// Tells the list what it does not know yet.
     async fn tell_list(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.telling.lock().await;
-        let due = self.marks.take_due();
-        let told = self.list(&due).await;
-        match &told {
-            Ok(()) => self.marks.told(due.into_iter()),
-            Err(_) => due.iter().for_each(|(run, at)| self.is_active(run, *at)),
-        }
-        told
+        let due = self.marks.due();
+        self.list(&due).await?;
+        self.marks.told(&due);
+        Ok(())
     }
 
     /// Takes runs off the list of which nothing is kept. Answers how many.
@@ -399,11 +432,13 @@ impl Cluster {
             command.arg(run.as_str());
         }
         self.change_list(command).await?;
-        // One may have begun again meanwhile, by whoever takes it to be listed.
-        let (kept, now) = (self.kept(&runs).await?, now_ms());
-        let again = runs.iter().zip(&kept).filter(|(_, kept)| **kept);
-        let again: Vec<_> = again.map(|(run, _)| (run.clone(), now)).collect();
-        self.list(&again).await?;
+        // One may have begun again meanwhile, by whoever takes it to be listed: to ask for it lists it.
+        let kept = self.kept(&runs).await?;
+        let again: Vec<&RunId> =
+            runs.iter().zip(kept).filter(|(_, kept)| *kept).map(|(r, _)| r).collect();
+        for run in &again {
+            self.state(run).await?;
+        }
         Ok(runs.len() - again.len())
     }
 
@@ -422,11 +457,17 @@ impl Cluster {
         let asked = runs.iter().map(|run| {
             self.on_server_of_run(run, move |server| async move { server.keeps(run).await })
         });
-        join_all(asked).await.into_iter().collect()
+        let kept = join_all(asked).await.into_iter();
+        // What is moving is somewhere.
+        kept.map(|kept| match kept {
+            Err(StoreError::RunMoves { .. }) => Ok(true),
+            other => other,
+        })
+        .collect()
     }
 
     async fn probe_all(&self) -> Result<(), StoreError> {
-        for look in 0..LOOKS {
+        for look in 0..LOOKS_TO_READ {
             let layout = self.layout_after_the_first_survey().await;
             match layout.probe(look).await {
                 // The slot of what was written has just moved.
@@ -466,6 +507,7 @@ async fn keep_telling(cluster: Weak<Cluster>, due: Arc<Notify>) {
             Ok(()) => BETWEEN_ROUNDS,
             Err(error) => {
                 log::debug!("could not tell the list of runs who was active: {error}");
+                due.notify_one();
                 AFTER_A_FAILED_ROUND
             }
         };
@@ -480,19 +522,25 @@ impl Listing for Cluster {
     }
 
     async fn ask_list(&self, question: Cmd) -> Result<Value, StoreError> {
-        self.on_server_of(RUNS, |server| {
+        self.on_server_of(RUNS, LOOKS_TO_READ, |server| {
             let question = question.clone();
             async move { server.inner.reads.command(question).await }
         })
         .await
     }
 
+    fn are_unlisted(&self, runs: &[RunId]) {
+        runs.iter().for_each(|run| self.marks.gone(run));
+    }
+
     async fn states(&self, runs: &[RunId]) -> Result<Vec<RunState>, StoreError> {
         let asked = join_all(runs.iter().map(|run| self.state(run))).await.into_iter();
-        // A run that is broken is left out of lists, not the others with it.
+        // A run that is broken, or just moving, is left out of lists, not the others with it.
         asked
             .map(|state| match state {
-                Err(StoreError::BrokenRun { .. }) => Ok(RunState::Unknown),
+                Err(StoreError::BrokenRun { .. } | StoreError::RunMoves { .. }) => {
+                    Ok(RunState::Unknown)
+                }
                 other => other,
             })
             .collect()
@@ -539,8 +587,10 @@ impl LogStore for Cluster {
         status: Option<RunStatus>,
     ) -> Answer<'a, RunsPage> {
         Box::pin(async move {
-            // Whoever has just published finds it there.
-            self.tell_list().await?;
+            // Whoever has just published finds it there, if the list can be told.
+            if let Err(error) = self.tell_list().await {
+                log::debug!("the list of runs was not told who was active: {error}");
+            }
             listing::page(self, after, limit, status).await
         })
     }

@@ -28,6 +28,9 @@ impl Survey {
         let most = asked.len() / 2;
         while let Some(answer) = asked.next().await {
             match answer {
+                Ok(slots) if slots.servers().is_empty() => {
+                    self.troubles.push("a server knows of none that has slots".to_owned());
+                }
                 Ok(slots) => {
                     let votes = self.votes.entry(slots).or_default();
                     *votes += 1;
