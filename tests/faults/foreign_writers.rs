@@ -68,6 +68,25 @@ fn have_all(streams: &mut [Stream], last: u64) {
 }
 
 #[test]
+fn a_stream_is_read_on_a_connection_that_stays() {
+    // None waits at a stream here.
+    let setup = Setup::redis().set("REDIS__MAX_READERS", "1");
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/a/events/stream");
+    let mut writer = Writer::new(setup.redis_server(), &["a"]);
+    let mut next = |number: u64| {
+        writer.add();
+        assert_eq!(stream.sequences(1), [number]);
+        let told: String = redis::cmd("INFO").arg("stats").query(&mut writer.connection).unwrap();
+        let (_, count) = told.split_once("total_connections_received:").unwrap();
+        count.lines().next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = (1..=5).map(&mut next).last().unwrap();
+    let after = (6..=50).map(next).last().unwrap();
+    assert!(after - before < 5, "{} connections for 45 events", after - before);
+}
+
+#[test]
 fn connections_that_wait_are_lost_and_made_again() {
     let setup = Setup::redis();
     let (redis, runs) = (setup.redis_server(), ["a", "b", "c"]);

@@ -146,8 +146,9 @@ impl Backlog {
     pub(super) fn park(&mut self, run: &RunId, now: Instant, broken: Option<StoreError>) -> bool {
         let Some(behind) = self.runs.get_mut(run) else { return false };
         behind.last_call = false;
+        let newly_broken = broken.is_some() && behind.broken.is_none();
         behind.broken = broken;
-        behind.parked_until.replace(now + PARKED_FOR).is_none()
+        behind.parked_until.replace(now + PARKED_FOR).is_none() || newly_broken
     }
 
     fn forget_if_done(&mut self, run: &RunId, on_disk: usize) {

@@ -8,6 +8,7 @@ use crate::hub::{left_out, search};
 use crate::spool::{Spool, SpooledPublish};
 use crate::store::{LogStore, Publish, RunAppend, StoreError};
 use std::io;
+use std::sync::Arc;
 
 /// What was read of one run.
 struct Taken {
@@ -23,7 +24,7 @@ struct Taken {
 pub(super) async fn drain(
     store: &dyn LogStore,
     spool: Spool,
-    queue: &Queue,
+    queue: &Arc<Queue>,
     runs: Vec<RunId>,
 ) -> Option<Trouble> {
     let (mut taken, mut failure) = (Vec::new(), None);

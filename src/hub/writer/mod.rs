@@ -347,7 +347,7 @@ async fn send(
                         let reason = "the run could not be searched".to_owned();
                         let error = StoreError::Unreachable { reason };
                         let results = flight.appends().iter().map(|_| Err(error.clone()));
-                        queue.settle(&flight, results.collect());
+                        let _ = queue.settle(&flight, results.collect());
                         return Some(Trouble::ReadBack);
                     };
                     *reused += left_out;
@@ -380,8 +380,9 @@ async fn send(
         flight.appends().iter().map(|append| core.registry.subscribers(&append.run)).sum()
     });
     first::let_readers_hear(readers).await;
-    queue.settle(&flight, told);
-    trouble
+    // What cannot be spooled either is not to be sent again at once.
+    let is_settled = queue.settle(&flight, told);
+    trouble.or_else(|| (!is_settled).then_some(Trouble::Spool))
 }
 
 impl Actor for WriterActor {

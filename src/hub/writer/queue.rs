@@ -421,16 +421,17 @@ impl Queue {
 
     /// Tells those who wait what became of their publishes. What the store surely did not take waits
     /// again, at the front; what it may have taken stays under way, to be sent again under its numbers. An
-    /// attempt that another has overtaken says nothing any more.
+    /// attempt that another has overtaken says nothing any more. False if a run that moves could not be spooled, and
+    /// so is to be sent again.
     pub(super) fn settle(
         self: &Arc<Self>,
         flight: &Flight,
         results: Vec<Result<Vec<PublishOutcome>, StoreError>>,
-    ) {
+    ) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
         let mine = |under_way: &mut FlightState| under_way.attempt == Some(flight.attempt);
-        let Some(FlightState { legs, .. }) = state.flight.take_if(mine) else { return };
+        let Some(FlightState { legs, .. }) = state.flight.take_if(mine) else { return true };
         debug_assert_eq!(legs.len(), flight.legs.len());
         let (mut again, mut back, mut moving) = (Vec::new(), Vec::new(), Vec::new());
         for (mut leg, result) in legs.into_iter().zip(results) {
@@ -478,10 +479,15 @@ impl Queue {
             state.waiting.push_front(pending);
         }
         state.flight = (!again.is_empty()).then_some(FlightState { legs: again, attempt: None });
-        // Those wait in the spool, where they stop no others.
-        if !moving.is_empty() {
-            self.spill(state, |run| moving.contains(run));
+        if moving.is_empty() {
+            return true;
         }
+        // Those wait in the spool, where they stop no others.
+        self.spill(state, |run| moving.contains(run));
+        moving.iter().for_each(|run| state.backlog.let_be(run, Instant::now()));
+        let legs = state.flight.iter().flat_map(|flight| &flight.legs).map(|leg| &leg.append.run);
+        let mut left = legs.chain(state.waiting.iter().map(|pending| &pending.run));
+        !left.any(|run| moving.contains(run))
     }
 
     /// `taken` publishes of a run, read from the spool, are about to be sent.
@@ -491,7 +497,7 @@ impl Queue {
 
     /// What became of a run's publishes from the spool, the last of them at `seq`.
     pub(super) fn drain_ended(
-        &self,
+        self: &Arc<Self>,
         run: &RunId,
         drained: Option<(u64, usize)>,
         result: &Result<(), StoreError>,
@@ -508,6 +514,8 @@ impl Queue {
             (Err(error), _) if error.is_the_stores() => state.backlog.not_drained(run),
             (Err(error), _) if error.is_transient() => {
                 state.backlog.let_be(run, Instant::now());
+                // What has come meanwhile waited for the end of this.
+                self.spill(&mut state, |other| other == run);
             }
             (Err(error), _) => {
                 if state.backlog.park(run, Instant::now(), Some(error.clone())) {

@@ -407,13 +407,20 @@ impl Reader {
         followed: Vec<(u64, Wanted)>,
         tools: &Tools,
     ) -> Result<(), StoreError> {
+        if followed.is_empty() {
+            return Ok(());
+        }
         // In a cluster one call may only name keys that are kept together.
         let at_once = if tools.moved.is_some() { 1 } else { STREAMS_A_CHECK };
         let (mut unsure, jobs) = (Vec::new(), tools.streams.serves_jobs());
         let calls: Vec<&[(u64, Wanted)]> = followed.chunks(at_once).collect();
         for (followed, heads) in calls.iter().zip(heads(connection, &calls, tools).await?) {
             let heads = match heads.and_then(reply::items) {
-                Err(error) if is_not_here(&error) => continue,
+                Err(error) if is_not_here(&error) => {
+                    let mut roster = self.roster.lock();
+                    followed.iter().for_each(|(_, wanted)| roster.is_broken(&wanted.key.name));
+                    continue;
+                }
                 heads => heads?,
             };
             for ((number, wanted), head) in followed.iter().zip(heads) {
@@ -540,7 +547,7 @@ pub(super) async fn send(
     sent.await.map_err(|_| late())?.map_err(|e| no_answer(&e))
 }
 
-/// Sends commands together; one reply each, in order.
+/// Sends commands together, of which there are some; one reply each, in order.
 async fn send_all(
     connection: &mut MultiplexedConnection,
     commands: &Pipeline,

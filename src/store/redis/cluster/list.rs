@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// How long the list of runs may take before an append goes on without it.
-const LISTING: Duration = Duration::from_millis(200);
+/// How long the list of runs may take to be told before others go on without that.
+pub(super) const LISTING: Duration = Duration::from_millis(200);
 /// Between rounds of telling the list who was active, and after one that failed.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
 const AFTER_A_FAILED_ROUND: Duration = Duration::from_millis(500);
@@ -100,14 +100,18 @@ impl Cluster {
             command.arg(run.as_str());
         }
         self.change_list(command).await?;
-        // One may have begun again meanwhile, by whoever takes it to be listed: to ask for it lists it.
-        let kept = self.kept(&runs).await?;
-        let again: Vec<&RunId> =
-            runs.iter().zip(kept).filter(|(_, kept)| *kept).map(|(r, _)| r).collect();
-        for run in &again {
-            self.state(run).await?;
+        // One may have begun again meanwhile, by whoever takes it to be listed: to ask for it lists it. Where that cannot
+        // be known it is listed, and the next sweep looks again.
+        let kept = self.kept(&runs).await.unwrap_or_else(|_| vec![true; runs.len()]);
+        let again = runs.iter().zip(kept).filter(|(_, kept)| *kept).map(|(run, _)| run);
+        let mut count = 0;
+        for run in again {
+            count += 1;
+            if self.state(run).await.is_err() {
+                self.is_active(run, 0);
+            }
         }
-        Ok(runs.len() - again.len())
+        Ok(runs.len() - count)
     }
 
     /// How a run stands. What others have written to it the list is told of.

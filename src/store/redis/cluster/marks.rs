@@ -51,7 +51,8 @@ impl Marks {
     /// The list was told of these.
     pub(super) fn told(&self, runs: &[(RunId, u64)]) {
         let mut state = self.0.lock();
-        if state.listed.len() + runs.len() > MOST {
+        let new = runs.iter().filter(|(run, _)| !state.listed.contains_key(run)).count();
+        if state.listed.len() + new > MOST {
             state.listed.clear();
         }
         for (run, at) in runs {

@@ -58,7 +58,7 @@ pub(super) struct Cluster {
     /// A survey is wanted.
     moved: Arc<Notify>,
     marks: Marks,
-    /// Slots that take their time to move, and until when that is expected of them.
+    /// Slots that take their time to move, and until when nobody waits for them.
     restless: Mutex<HashMap<u16, Instant>>,
     /// The list is to be told something.
     due: Arc<Notify>,

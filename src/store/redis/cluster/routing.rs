@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 const LOOKS_TO_READ: usize = 10;
 const LOOKS_TO_APPEND: usize = 2;
 const LOOK: Duration = Duration::from_millis(100);
-/// How long appends do not wait any more for a slot that moves.
+/// For how long nobody waits any more for a slot that takes its time to move.
 const RESTLESS: Duration = Duration::from_secs(2);
 
 impl Cluster {
@@ -49,7 +49,10 @@ impl Cluster {
         F: Future<Output = Result<T, StoreError>> + Send,
         T: Send,
     {
-        let mut looks = 0;
+        let slot = slot_of(key);
+        let is_restless =
+            self.restless.lock().get(&slot).is_some_and(|until| Instant::now() < *until);
+        let (most_looks, mut looks) = (if is_restless { 0 } else { most_looks }, 0);
         loop {
             let layout = self.layout_after_the_first_survey().await;
             let answer = match layout.server_of(key) {
@@ -63,6 +66,9 @@ impl Cluster {
                 }
                 Err(error) if is_elsewhere(&error) => {
                     self.moved.notify_one();
+                    let (mut restless, now) = (self.restless.lock(), Instant::now());
+                    restless.retain(|_, until| now < *until);
+                    restless.insert(slot, now + RESTLESS);
                     return Err(StoreError::RunMoves { reason: error.to_string() });
                 }
                 Err(error) => {
@@ -108,28 +114,17 @@ impl Cluster {
         self.on_server_of(RUNS, LOOKS_TO_READ, ask).await
     }
 
-    /// Appends to a run that is elsewhere by now. Who waits for that waits for the others in its batch, so where slots
-    /// take their time this is not patient.
+    /// Appends to a run that is elsewhere by now, for which all others of its batch wait.
     async fn append_elsewhere(
         &self,
         append: &RunAppend,
     ) -> Result<Vec<PublishOutcome>, StoreError> {
-        let (key, now) = (self.key_of(&append.run), Instant::now());
-        let slot = slot_of(&key);
-        let is_restless = self.restless.lock().get(&slot).is_some_and(|until| now < *until);
-        let looks = if is_restless { 0 } else { LOOKS_TO_APPEND };
         let append = slice::from_ref(append);
-        let result = self.on_server_of(&key, looks, move |server| async move {
+        self.on_server_of(&self.key_of(&append[0].run), LOOKS_TO_APPEND, move |server| async move {
             let results = server.append(append).await;
             results.into_iter().next().unwrap_or_else(|| Err(odd("no outcome")))
-        });
-        let result = result.await;
-        if matches!(result, Err(StoreError::RunMoves { .. })) {
-            let mut restless = self.restless.lock();
-            restless.retain(|_, until| now < *until);
-            restless.insert(slot, Instant::now() + RESTLESS);
-        }
-        result
+        })
+        .await
     }
 
     pub(super) async fn append_all(

@@ -1,7 +1,7 @@
 //! A cluster as a store.
 
-use super::Cluster;
-use super::tail;
+use super::list::LISTING;
+use super::{Cluster, tail};
 use crate::event::{EventId, RunId, RunStatus};
 use crate::store::redis::listing::{self, Listing};
 use crate::store::redis::server::Server;
@@ -12,6 +12,7 @@ use crate::store::{
 use futures::future::BoxFuture;
 use std::sync::Weak;
 use std::time::Duration;
+use tokio::time::timeout;
 
 impl LogStore for Cluster {
     fn append<'a>(
@@ -42,9 +43,7 @@ impl LogStore for Cluster {
     ) -> Answer<'a, RunsPage> {
         Box::pin(async move {
             // Whoever has just published finds it there, if the list can be told.
-            if let Err(error) = self.tell_list().await {
-                log::debug!("the list of runs was not told who was active: {error}");
-            }
+            drop(timeout(LISTING, self.tell_list()).await);
             listing::page(self, after, limit, status).await
         })
     }
