@@ -267,6 +267,36 @@ fn one_run_that_cannot_be_stored_is_parked_and_the_others_go_on() {
 }
 
 #[test]
+fn a_run_that_moves_waits_in_the_spool_and_the_others_go_on() {
+    let (bench, a, b) = (Bench::new(1 << 20, 1 << 20), run("a"), run("b"));
+    let (_a, mut b_told) = (bench.push_waiting(&a, 1), bench.push_waiting(&b, 2));
+    let flight = bench.flight();
+    bench.push(&a, 3).unwrap();
+    let moves = || StoreError::RunMoves { reason: "ASK".to_owned() };
+    assert!(bench.queue.settle(&flight, vec![Err(moves()), Ok(vec![stored(2)])]));
+    assert!(matches!(b_told.try_recv(), Ok(Told::Stored(_))));
+    assert_eq!(bench.spooled(&a), [1, 3]);
+    assert!(bench.queue.is_run_behind(&a) && !bench.queue.is_behind(), "it is let be");
+    // Who comes during a drain that fails need not wait for the next.
+    let later = Instant::now() + Duration::from_secs(1);
+    assert!(matches!(bench.queue.next_work(later), Some(Work::Drain(runs)) if runs == [a.clone()]));
+    bench.queue.drain_begins(&a, 2);
+    let _told = bench.push_waiting(&a, 4);
+    bench.queue.drain_ended(&a, Some((1, 4)), &Err(moves()));
+    assert_eq!(bench.spooled(&a), [1, 3, 4]);
+}
+
+#[test]
+fn a_run_that_moves_and_finds_no_room_in_the_spool_is_still_to_be_sent() {
+    let (bench, a) = (Bench::new(1 << 20, 1), run("a"));
+    bench.push(&a, 1).unwrap();
+    let flight = bench.flight();
+    let moves = StoreError::RunMoves { reason: "ASK".to_owned() };
+    assert!(!bench.queue.settle(&flight, vec![Err(moves)]));
+    assert_eq!(sizes(&bench.flight().legs[0]), [1]);
+}
+
+#[test]
 fn what_comes_when_the_hub_has_closed_goes_to_the_spool() {
     let (bench, a) = (Bench::new(1 << 20, 1 << 20), run("a"));
     bench.push(&a, 1).unwrap();
