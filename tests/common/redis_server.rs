@@ -121,6 +121,18 @@ impl RedisServer {
         let _: String = self.command(&[&["XADD", key.as_str(), "1000-0"], &words[..]].concat());
     }
 
+    /// Cuts off replicas, and lets nobody in again; other clients that are connected stay.
+    pub fn lose_replicas(&self) {
+        let mut connected = self.connection();
+        for words in ["CONFIG SET requirepass nobody-knows", "CLIENT KILL TYPE REPLICA"] {
+            let mut command = redis::Cmd::new();
+            words.split(' ').for_each(|word| {
+                command.arg(word);
+            });
+            let _: redis::Value = command.query(&mut connected).unwrap();
+        }
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());

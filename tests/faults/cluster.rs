@@ -1,7 +1,7 @@
 //! A Redis Cluster loses servers and moves slots: the hub finds out by itself who has which runs, streams stay open, and
 //! nothing is lost, doubled or reordered.
 
-use super::{event, holds_all, numbers, spools_in_time, until_drained};
+use super::{event, holds_all, numbers, publishes_until_stored, spools_in_time, until_drained};
 use crate::common::{Hub, RedisCluster, RedisServer, Request, Setup, Stream, until};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -23,17 +23,6 @@ fn stage(cluster: &RedisCluster) -> (Setup, Hub, Stream) {
     hub.publish_numbers("r", 1, 3);
     assert_eq!(stream.sequences(3), [1, 2, 3]);
     (setup, hub, stream)
-}
-
-/// Publishes event after event until they are stored again, and says the last one's number.
-fn publishes_until_stored(hub: &Hub, first: u64) -> u64 {
-    let mut number = first;
-    until("events are stored again", || {
-        let answer = hub.post("/runs/r/events", event(number).to_string());
-        assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
-        number += 1;
-        (answer.status == 201).then_some(number - 1)
-    })
 }
 
 /// The hub's names of its runs, newest activity first.
@@ -84,28 +73,34 @@ fn runs_live_on_all_servers_and_each_is_served_from_where_it_is() {
     assert_eq!(stream.event().1["event"]["action"], "stream");
 }
 
+/// The replica of a server.
+fn replica_of(cluster: &RedisCluster, number: usize) -> &RedisServer {
+    let master = format!("master_port:{}\r", cluster.servers[number].port);
+    let is_its = |replica: &&RedisServer| {
+        replica.command::<String>(&["INFO", "replication"]).contains(&master)
+    };
+    cluster.servers.iter().find(is_its).expect("the server has a replica")
+}
+
+/// Waits until the replica of a server has all that was written to it.
+fn until_replicated(cluster: &RedisCluster, number: usize) {
+    let offset = |server: &RedisServer, name: &str| -> Option<u64> {
+        let info: String = server.command(&["INFO", "replication"]);
+        info.split_once(name)?.1.lines().next()?.parse().ok()
+    };
+    let replica = replica_of(cluster, number);
+    until("the replica has everything", || {
+        let written = offset(&cluster.servers[number], "master_repl_offset:")?;
+        (offset(replica, "slave_repl_offset:")? >= written).then_some(())
+    });
+}
+
 #[test]
 fn a_replica_takes_over_from_a_server_that_is_killed() {
     let mut cluster = RedisCluster::start(3).with_replicas();
     let (_setup, hub, mut stream) = stage(&cluster);
     let holder = cluster.holder(&key("r"));
-    until("the replica has the run", || {
-        let replicas = cluster.servers[3..].iter();
-        let lengths = replicas.filter_map(|replica| {
-            let info: String = replica.command(&["INFO", "replication"]);
-            let port = cluster.servers[holder].port;
-            info.contains(&format!("master_port:{port}\r")).then(|| info.clone())
-        });
-        let offset = |info: &str, name: &str| -> Option<u64> {
-            info.split_once(name)?.1.lines().next()?.parse().ok()
-        };
-        let info: String = cluster.servers[holder].command(&["INFO", "replication"]);
-        let written = offset(&info, "master_repl_offset:")?;
-        lengths
-            .filter_map(|info| offset(&info, "slave_repl_offset:"))
-            .any(|read| read >= written)
-            .then_some(())
-    });
+    until_replicated(&cluster, holder);
     cluster.servers[holder].kill();
     spools_in_time(&hub, 4);
     let last = publishes_until_stored(&hub, 5);
@@ -119,6 +114,25 @@ fn a_replica_takes_over_from_a_server_that_is_killed() {
     });
     hub.publish_numbers("r", last + 1, 2);
     assert_eq!(stream.sequences(2), [last + 1, last + 2]);
+}
+
+#[test]
+fn readers_are_told_when_a_replica_lacks_the_newest_events() {
+    let mut cluster = RedisCluster::start(3).with_replicas();
+    let (_setup, hub, mut stream) = stage(&cluster);
+    let holder = cluster.holder(&key("r"));
+    until_replicated(&cluster, holder);
+    cluster.servers[holder].lose_replicas();
+    hub.publish_numbers("r", 4, 2);
+    assert_eq!(stream.sequences(2), [4, 5]);
+    cluster.servers[holder].kill();
+    let (name, gap) = stream.control();
+    assert_eq!((name.as_str(), &gap["reason"]), ("gap", &json!("reset")), "{gap}");
+    assert_eq!(stream.sequences(3), [1, 2, 3]);
+    hub.until_mode("normal");
+    hub.publish_numbers("r", 6, 1);
+    assert_eq!(stream.sequences(1), [4]);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3, 6]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The primary is lost and sentinels make its replica the primary: the hub finds it by itself, streams stay open,
 //! and nothing that the replica had is lost, doubled or reordered.
 
-use super::{event, holds_all, numbers, spools_in_time};
+use super::{holds_all, numbers, publishes_until_stored, spools_in_time};
 use crate::common::{Hub, RedisServer, Sentinels, Setup, Stream, until};
 use serde_json::json;
 
@@ -58,17 +58,6 @@ fn length(server: &RedisServer) -> u64 {
     server.command(&["XLEN", "run:r:events"])
 }
 
-/// Publishes event after event until they are stored again, and says the last one's number.
-fn publishes_until_stored(hub: &Hub, first: u64) -> u64 {
-    let mut number = first;
-    until("events are stored again", || {
-        let answer = hub.post("/runs/r/events", event(number).to_string());
-        assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
-        number += 1;
-        (answer.status == 201).then_some(number - 1)
-    })
-}
-
 #[test]
 fn sentinels_replace_a_primary_that_is_killed() {
     let mut stage = Stage::new();
@@ -100,15 +89,7 @@ fn a_primary_that_was_frozen_and_replaced_is_not_written_to_when_it_wakes() {
 fn readers_are_told_when_the_new_primary_lacks_the_newest_events() {
     let Stage { hub, mut stream, _setup, sentinels: _sentinels, mut primary, replica } =
         Stage::new();
-    // Whoever is connected stays; the replica, once cut off, is not let in again.
-    let mut connected = primary.connection();
-    for words in ["CONFIG SET requirepass nobody-knows", "CLIENT KILL TYPE REPLICA"] {
-        let mut command = redis::Cmd::new();
-        words.split(' ').for_each(|word| {
-            command.arg(word);
-        });
-        let _: redis::Value = command.query(&mut connected).unwrap();
-    }
+    primary.lose_replicas();
     hub.publish_numbers("r", 4, 2);
     assert_eq!(stream.sequences(5), [1, 2, 3, 4, 5]);
     assert_eq!(length(&replica), 3);

@@ -43,6 +43,17 @@ fn spools_in_time(hub: &Hub, number: u64) {
     assert!(took < Duration::from_secs(3), "a publish waited {took:?}");
 }
 
+/// Publishes event after event to run `r` until they are stored again, and says the last one's number.
+fn publishes_until_stored(hub: &Hub, first: u64) -> u64 {
+    let mut number = first;
+    until("events are stored again", || {
+        let answer = hub.post("/runs/r/events", event(number).to_string());
+        assert!(matches!(answer.status, 201 | 202), "{}", answer.text());
+        number += 1;
+        (answer.status == 201).then_some(number - 1)
+    })
+}
+
 /// Waits until all is well and nothing is spooled any more.
 fn until_drained(hub: &Hub) {
     hub.until_mode("normal");

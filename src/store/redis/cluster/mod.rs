@@ -3,8 +3,8 @@
 //!
 //! Each server is a [`Server`] as a single one would be. Here is decided which of them is asked ([`slots`],
 //! [`layout`]), and that is found out anew every few seconds, and whenever a server says that it does not have a key
-//! ([`survey`], [`routing`]). A run's tail goes where the run goes ([`tail`]). What cannot be one step across servers, a run and
-//! its place on the list, is two ([`list`], [`marks`]).
+//! ([`survey`], [`routing`]). A run's tail goes where the run goes ([`tail`]). What cannot be one step across servers, a
+//! run and its place on the list, is two ([`list`], [`marks`]).
 
 mod layout;
 mod list;
@@ -144,10 +144,12 @@ impl Cluster {
             Some(slots) => {
                 if *slots != layout.slots {
                     let new = layout.with(slots.clone(), |address| self.connect(address));
-                    log::info!(
-                        "the Redis Cluster has {} servers that take writes",
-                        new.servers.len()
-                    );
+                    if slots.servers() != layout.slots.servers() {
+                        log::info!(
+                            "the Redis Cluster has {} servers that take writes",
+                            new.servers.len()
+                        );
+                    }
                     let list =
                         |layout: &Layout| layout.server_of(RUNS).ok().map(|(at, _)| at.clone());
                     if list(&new) != list(&layout) {
