@@ -139,11 +139,14 @@ pub struct Move {
     to: usize,
 }
 
+/// One that writes every change to disk before it answers: what is synced each second it may write late when the disk is
+/// slow, and be killed before.
 fn server() -> RedisServer {
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
     let bus = free_port().to_string();
     let cluster =
         ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
-    RedisServer::with(&[&["--appendonly", "yes"], &cluster[..]].concat())
+    RedisServer::with(&[&durable[..], &cluster[..]].concat())
 }
 
 fn meet(one: &RedisServer, other: &RedisServer) {
