@@ -40,10 +40,7 @@ impl RedisCluster {
         }
         self.wait_until_all_is_well();
         for replica in &self.servers[self.servers.len() / 2..] {
-            until("the replica has what its master has", || {
-                let info: String = replica.command(&["INFO", "replication"]);
-                info.contains("master_link_status:up").then_some(())
-            });
+            replica.until_it_follows();
         }
         self
     }

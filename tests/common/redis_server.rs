@@ -121,6 +121,19 @@ impl RedisServer {
         let _: String = self.command(&[&["XADD", key.as_str(), "1000-0"], &words[..]].concat());
     }
 
+    /// Waits until it follows its primary.
+    pub fn until_it_follows(&self) {
+        until("the replica follows", || {
+            let info: String = self.command(&["INFO", "replication"]);
+            info.contains("master_link_status:up").then_some(())
+        });
+    }
+
+    /// Whether it says that it is a replica.
+    pub fn is_replica(&self) -> bool {
+        self.try_command(&["ROLE"]).is_ok_and(|role| format!("{role:?}").contains("slave"))
+    }
+
     /// Cuts off replicas, and lets nobody in again; other clients that are connected stay.
     pub fn lose_replicas(&self) {
         let mut connected = self.connection();

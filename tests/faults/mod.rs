@@ -12,7 +12,7 @@ mod redis_limits;
 mod spool;
 mod under_readers;
 
-use crate::common::{Hub, until};
+use crate::common::{Hub, Stream, until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,19 @@ fn publishes_until_stored(hub: &Hub, first: u64) -> u64 {
         number += 1;
         (answer.status == 201).then_some(number - 1)
     })
+}
+
+/// A server has taken over that has only the first three events of run `r`: its reader is told, and gets those and what
+/// comes.
+#[track_caller]
+fn goes_on_behind_the_third(hub: &Hub, stream: &mut Stream) {
+    let (name, gap) = stream.control();
+    assert_eq!((name.as_str(), &gap["reason"]), ("gap", &json!("reset")), "{gap}");
+    assert_eq!(stream.sequences(3), [1, 2, 3]);
+    hub.until_mode("normal");
+    hub.publish_numbers("r", 6, 1);
+    assert_eq!(stream.sequences(1), [4]);
+    assert_eq!(numbers(hub, "r"), [1, 2, 3, 6]);
 }
 
 /// Waits until all is well and nothing is spooled any more.

@@ -7,7 +7,8 @@ use crate::config::{RedisConfig, RedisUrl};
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, Value,
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    ServerError, Value,
 };
 use std::time::Duration;
 
@@ -153,11 +154,7 @@ async fn vet(connection: &mut MultiplexedConnection) -> Result<(), String> {
     if let Value::ServerError(e) = ping
         && e.code() != "MISCONF"
     {
-        return Err(format!(
-            "the server answered {} {}",
-            e.code(),
-            e.details().unwrap_or_default()
-        ));
+        return Err(answered(&e));
     }
     // Rights to ask these two may be missing; then the first write tells.
     if let Value::Array(role) = role
@@ -175,6 +172,11 @@ async fn vet(connection: &mut MultiplexedConnection) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An error that a server answered, in words.
+pub(super) fn answered(error: &ServerError) -> String {
+    format!("the server answered {} {}", error.code(), error.details().unwrap_or_default())
 }
 
 /// With the settings of every socket to a server.

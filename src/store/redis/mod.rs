@@ -73,6 +73,8 @@ struct Ground {
     config: Arc<RedisConfig>,
     keys: Keys,
     scripts: Arc<Scripts>,
+    /// The most connections of a server that wait for events.
+    most_readers: usize,
     /// As many lookouts as there may be.
     lookouts: Arc<Semaphore>,
     /// There in a cluster: told when a key is on another server by now.
@@ -88,18 +90,18 @@ impl Ground {
     ) -> Result<Self, SetupError> {
         // In a cluster no other keys of a run are kept together.
         let keys = Keys(if moved.is_some() { KeyStyle::Tagged } else { config.key_style });
-        let mut ground = Self {
+        let most_readers = usize::try_from(config.max_readers).unwrap_or(usize::MAX).max(1);
+        let lookouts = most_readers.saturating_sub(READERS).min(Semaphore::MAX_PERMITS);
+        Ok(Self {
             keys,
             scripts: Arc::new(Scripts::new(&rules, moved.is_none())),
             moved,
             rules: Arc::new(rules),
             config: Arc::new(config.clone()),
-            lookouts: Arc::new(Semaphore::new(0)),
+            most_readers,
+            lookouts: Arc::new(Semaphore::new(lookouts)),
             background: Arc::new(Background::start()?),
-        };
-        let lookouts = ground.most_readers().saturating_sub(READERS).min(Semaphore::MAX_PERMITS);
-        ground.lookouts = Arc::new(Semaphore::new(lookouts));
-        Ok(ground)
+        })
     }
 
     fn in_cluster(&self) -> bool {
@@ -109,10 +111,5 @@ impl Ground {
     /// The key that scripts get for the list of runs: this one of their run where the list is none of their business.
     fn list<'a>(&self, own: &'a str) -> &'a str {
         if self.in_cluster() { own } else { RUNS }
-    }
-
-    /// The most connections that wait for events.
-    fn most_readers(&self) -> usize {
-        usize::try_from(self.config.max_readers).unwrap_or(usize::MAX).max(1)
     }
 }

@@ -81,7 +81,7 @@ impl Server {
             lookouts: Arc::clone(&ground.lookouts),
             moved: ground.moved.clone(),
         };
-        let readers = Readers::new(tools, ground.most_readers(), runtime.clone());
+        let readers = Readers::new(tools, ground.most_readers, runtime.clone());
         let inner = Inner {
             place,
             writes,
@@ -290,13 +290,6 @@ impl Server {
         Ok(self.inner.reads.command(command).await? != Value::Int(0))
     }
 
-    fn forget_call(&self, run: &RunId, stream: &StreamKey) -> Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&self.inner.ground.scripts.forget.hash).arg(3);
-        call.arg(&stream.name).arg(self.inner.ground.keys.meta(run)).arg(RUNS).arg(run.as_str());
-        call
-    }
-
     pub(super) async fn write_and_read_back(&self, key: &str) -> Result<(), StoreError> {
         let value = now_ms().to_string();
         let mut commands = Pipeline::with_capacity(2);
@@ -352,9 +345,10 @@ impl Listing for Server {
 
     async fn forget(&self, runs: &[RunId]) -> Result<usize, StoreError> {
         let streams = self.inner.streams.look_for(runs).await?;
-        let calls = runs.iter().zip(&streams).map(|(run, stream)| self.forget_call(run, stream));
-        let calls = calls.collect();
-        let replies = self.inner.writes.scripts(&self.inner.ground.scripts.forget, calls).await?;
+        let script = &self.inner.ground.scripts.forget;
+        let calls = runs.iter().zip(&streams);
+        let calls = calls.map(|(run, stream)| self.run_call(&script.hash, run, stream, &[]));
+        let replies = self.inner.writes.scripts(script, calls.collect()).await?;
         Ok(replies.iter().filter(|reply| **reply == Ok(Value::Int(1))).count())
     }
 }

@@ -43,7 +43,6 @@ const BETWEEN_SURVEYS: Duration = Duration::from_millis(50);
 
 /// A cluster.
 pub(super) struct Cluster {
-    this: Weak<Self>,
     place: RedisUrl,
     /// Where to ask before any server is known, and when none that is known answers.
     seeds: Vec<ConnectionInfo>,
@@ -103,8 +102,7 @@ impl Cluster {
         ground: Ground,
         moved: Arc<Notify>,
     ) -> Arc<Self> {
-        let cluster = Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
+        let cluster = Arc::new(Self {
             place,
             seeds,
             like,

@@ -10,7 +10,6 @@ use crate::store::{
     RunsPage, StoreError, StoreStatus, Tail,
 };
 use futures::future::BoxFuture;
-use std::sync::Weak;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -73,7 +72,7 @@ impl LogStore for Cluster {
     }
 
     fn tail(&self, run: &RunId, after: EventId) -> Tail {
-        tail::follow(Weak::clone(&self.this), self.layouts.subscribe(), run, after)
+        tail::follow(self.layouts.subscribe(), run, self.key_of(run), after)
     }
 
     fn probe(&self) -> Answer<'_, ()> {

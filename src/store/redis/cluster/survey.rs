@@ -3,7 +3,7 @@
 
 use super::slots::SlotMap;
 use crate::store::StoreError;
-use crate::store::redis::dial::{connect, describe};
+use crate::store::redis::dial::{answered, connect, describe};
 use crate::store::redis::server::Server;
 use futures::stream::{FuturesUnordered, StreamExt};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, Value};
@@ -69,8 +69,7 @@ pub(super) async fn ask_at(info: ConnectionInfo, limit: Duration) -> Result<Slot
         let mut connection = connect(info, &config).await?;
         let answer = connection.send_packed_command(&question()).await.map_err(|e| describe(&e))?;
         if let Value::ServerError(error) = &answer {
-            let details = error.details().unwrap_or_default();
-            return Err(format!("the server answered {} {details}", error.code()));
+            return Err(answered(error));
         }
         SlotMap::parse(answer, &host).map_err(|e| e.to_string())
     };

@@ -1,37 +1,37 @@
 //! Following a run in a cluster: on the server that has it, and on another one from where it stood when its slot has
 //! gone there.
 
-use super::Cluster;
 use super::layout::Layout;
 use super::slots::Address;
 use crate::event::{EventId, RunId};
 use crate::store::{LogStore, Tail, TailItem};
 use futures::{StreamExt, stream};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long to wait before a server is tried again that ended a tail, or for one to be known.
+/// How long to wait before a server is tried again that ended a tail.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 struct Follower {
-    cluster: Weak<Cluster>,
     run: RunId,
+    /// What its server is looked for by.
+    key: String,
     position: EventId,
     layouts: watch::Receiver<Arc<Layout>>,
     /// On which server, and what it tells.
     followed: Option<(Address, Tail)>,
 }
 
-/// The tail of a run.
+/// The tail of a run, whose server is looked for by this key.
 pub(super) fn follow(
-    cluster: Weak<Cluster>,
     layouts: watch::Receiver<Arc<Layout>>,
     run: &RunId,
+    key: String,
     after: EventId,
 ) -> Tail {
     let (run, position) = (run.clone(), after);
-    let follower = Follower { cluster, run, position, layouts, followed: None };
+    let follower = Follower { run, key, position, layouts, followed: None };
     Box::pin(stream::unfold(follower, |mut follower| async move {
         let item = follower.next().await?;
         Some((item, follower))
@@ -42,12 +42,11 @@ impl Follower {
     /// What is next; none once the store is gone.
     async fn next(&mut self) -> Option<TailItem> {
         loop {
-            self.go_where_the_run_is()?;
             let Some((_, tail)) = &mut self.followed else {
-                // The store is gone where nothing can change any more.
-                let changed = tokio::time::timeout(RETRY_AFTER, self.layouts.changed()).await;
-                if matches!(changed, Ok(Err(_))) {
-                    return None;
+                self.go_where_the_run_is();
+                if self.followed.is_none() {
+                    // The store is gone where nothing can change any more.
+                    self.layouts.changed().await.ok()?;
                 }
                 continue;
             };
@@ -67,22 +66,23 @@ impl Follower {
                         tokio::time::sleep(RETRY_AFTER).await;
                     }
                 },
-                changed = self.layouts.changed() => changed.ok()?,
+                changed = self.layouts.changed() => {
+                    changed.ok()?;
+                    self.go_where_the_run_is();
+                }
             }
         }
     }
 
-    /// Follows the run on the server that has it, if one is known. None once the store is gone.
-    fn go_where_the_run_is(&mut self) -> Option<()> {
-        let cluster = self.cluster.upgrade()?;
+    /// Follows the run on the server that has it, if one is known.
+    fn go_where_the_run_is(&mut self) {
         let layout = Arc::clone(&self.layouts.borrow_and_update());
-        let Ok((address, server)) = layout.server_of(&cluster.key_of(&self.run)) else {
+        let Ok((address, server)) = layout.server_of(&self.key) else {
             self.followed = None;
-            return Some(());
+            return;
         };
         if self.followed.as_ref().is_none_or(|(followed, _)| followed != address) {
             self.followed = Some((address.clone(), server.tail(&self.run, self.position)));
         }
-        Some(())
     }
 }
