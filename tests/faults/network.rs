@@ -105,6 +105,26 @@ fn a_slow_store_is_no_reason_to_be_degraded() {
     assert!(stream.modes.is_empty());
 }
 
+#[test]
+fn large_events_get_through_on_a_slow_way() {
+    let (setup, proxy) = behind_a_proxy();
+    let setup = setup.set("PUBLISH__TIMEOUT", "300ms");
+    let hub = setup.hub();
+    let mut stream = hub.follow("/runs/r/events/stream");
+    // The whole publish needs more than twice `redis.command_timeout`, and so do many of its events that are read at
+    // a time; one of them does not.
+    let one = json!({ "type": "a.b", "data": "x".repeat(400 << 10) });
+    let all = Value::from(vec![one; 6]);
+    proxy.throttle(Some(2 << 20));
+    hub.publish_spooled("r", &all);
+    assert_eq!(stream.sequences(6), [1, 2, 3, 4, 5, 6]);
+    hub.until_mode("normal");
+    let history = hub.history("r");
+    let sequences: Vec<_> = history.iter().map(|e| e["sequence"].as_u64()).collect();
+    assert_eq!(sequences, (1..=6).map(Some).collect::<Vec<_>>());
+    assert_eq!(stored(&setup), 6);
+}
+
 fn publish_until(hub: &Hub, publisher: usize, stop: &AtomicBool) -> Vec<(String, Option<u64>)> {
     let mut answered = Vec::new();
     for number in 0.. {

@@ -11,7 +11,7 @@ use super::scripts::{LuaScript, Scripts};
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Arg, Cmd, Pipeline, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,6 +25,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long the first dial after a loss is waited for: a server that is well answers sooner, and then nothing but
 /// one connection was lost.
 const REDIAL: Duration = Duration::from_millis(100);
+
+/// What the way to the server may need a second for: so much longer a call may take that brings as much. A large publish
+/// would else be sent again and again, and never arrive.
+const A_SECONDS_BYTES: usize = 1 << 20;
 
 /// A connection that heals itself. Clones share it.
 #[derive(Clone)]
@@ -109,6 +113,11 @@ impl Link {
         }
         self.renew_after_a_loss().await;
         let (mut generation, mut connection) = self.connection()?;
+        let bytes: usize = commands.cmd_iter().map(text_bytes).sum();
+        if bytes >= A_SECONDS_BYTES {
+            let more = Duration::from_secs((bytes / A_SECONDS_BYTES) as u64);
+            connection.set_response_timeout(self.shared.making.timeout + more);
+        }
         let mut sent = connection.send_packed_commands(commands, 0, commands.len()).await;
         if self.shared.purpose == Use::Reads
             && let Err(e) = &sent
@@ -274,6 +283,15 @@ impl Shared {
         }
         *state = State::Down { generation, reason, patience: Duration::ZERO };
     }
+}
+
+/// The bytes of a command's words.
+fn text_bytes(command: &Cmd) -> usize {
+    let length = |word: Arg<&[u8]>| match word {
+        Arg::Simple(word) => word.len(),
+        _ => 0,
+    };
+    command.args_iter().map(length).sum()
 }
 
 /// Whether these words come from a server that is not, or no longer, the one to talk to.

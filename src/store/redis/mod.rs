@@ -13,6 +13,7 @@ mod link;
 mod links;
 mod listing;
 mod lookouts;
+mod pace;
 mod per_thread;
 mod reader;
 mod reply;

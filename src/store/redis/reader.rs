@@ -16,6 +16,7 @@ use super::dial::describe;
 use super::keys::StreamKey;
 use super::link::{Making, checked, is_elsewhere, jittered};
 use super::lookouts::Lookouts;
+use super::pace::Pace;
 use super::per_thread::PerThread;
 use super::reply;
 use super::roster::{ROOM, Roster, Wanted};
@@ -186,7 +187,7 @@ impl Reader {
     /// Reads for ever, on one connection after the other.
     async fn work(self: Arc<Self>, tools: Tools) {
         let _end = End(Arc::clone(&self));
-        let (mut pause, mut pace) = (FIRST_PAUSE, Pace(1));
+        let (mut pause, mut pace) = (FIRST_PAUSE, Pace::default());
         loop {
             if self.roster.lock().is_empty() {
                 self.work.notified().await;
@@ -275,14 +276,14 @@ impl Reader {
         loop {
             let (wanted, rested, wants_lookout) = {
                 let mut roster = self.roster.lock();
-                let wanted = roster.next_read(pace.streams(), Instant::now());
+                let wanted = roster.next_read(pace.of(STREAMS_A_READ), Instant::now());
                 (wanted, roster.next_rested(), roster.wants_lookout())
             };
             if told && wants_lookout {
                 lookouts.send_one(self, tools);
             }
             if !wanted.is_empty() {
-                let read = self.read(connection, &wanted, pace.count(), tools).await;
+                let read = self.read(connection, &wanted, pace.of(COUNT), tools).await;
                 *pace = if read.is_ok() { pace.faster() } else { pace.slower() };
                 read?;
             } else if !doubtful.is_empty() {
@@ -504,28 +505,6 @@ async fn heads(
 fn is_not_here(error: &StoreError) -> bool {
     let is_nobodys = |reason: &str| reason.starts_with("CLUSTERDOWN ");
     is_elsewhere(error) || matches!(error, StoreError::Refused { reason } if is_nobodys(reason))
-}
-
-/// How much is read at a time: after a read that did not come in time, less, until one does.
-#[derive(Clone, Copy)]
-struct Pace(usize);
-
-impl Pace {
-    fn streams(self) -> usize {
-        (STREAMS_A_READ / self.0).max(1)
-    }
-
-    fn count(self) -> usize {
-        (COUNT / self.0).max(1)
-    }
-
-    fn slower(self) -> Self {
-        Self((self.0 * 2).min(COUNT))
-    }
-
-    fn faster(self) -> Self {
-        Self((self.0 / 2).max(1))
-    }
 }
 
 /// Ends the tails of a reader that ends, so that their followers look for another.

@@ -11,6 +11,7 @@ use super::keys::{PROBE, RUNS, StreamKey};
 use super::link::{Link, Making, Use, checked, odd};
 use super::links::Links;
 use super::listing::{self, Listing};
+use super::pace::Pace;
 use super::reader::{Readers, Tools};
 use super::streams::Streams;
 use super::{Ground, discovery, reply};
@@ -23,6 +24,7 @@ use crate::store::{
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, Value};
 use std::fmt;
 use std::slice;
@@ -43,6 +45,7 @@ pub(super) struct Inner {
     pub(super) reads: Link,
     appends: Links,
     ranges: Links,
+    range_pace: Mutex<Pace>,
     pub(super) streams: Arc<Streams>,
     readers: Readers,
     /// Where on the list of runs the next sweep begins.
@@ -54,6 +57,8 @@ pub(super) struct Inner {
 
 /// Entries read at first, before their size is known.
 const FIRST_READ: usize = 16;
+/// About the most bytes asked for at a time.
+const STEP_BYTES: usize = 1 << 20;
 /// How long to wait before a question is asked again that the server did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// For how long other hubs can ask whether a run was deleted; they notice within seconds that it is gone.
@@ -88,6 +93,7 @@ impl Server {
             reads,
             appends,
             ranges,
+            range_pace: Mutex::default(),
             streams,
             readers,
             sweep_at: AtomicUsize::new(0),
@@ -191,9 +197,12 @@ impl Server {
                 // At most as many as will do if the next ones are like the last ones.
                 read => {
                     let one = (bytes / read).max(1);
-                    wanted.min((request.enough_bytes.saturating_sub(bytes) / one).max(1))
+                    let room = request.enough_bytes.saturating_sub(bytes).min(STEP_BYTES);
+                    wanted.min((room / one).max(1))
                 }
             };
+            let pace = *self.inner.range_pace.lock();
+            let count = pace.of(count);
             let mut command = match request.order {
                 Order::Ascending => redis::cmd("XRANGE"),
                 Order::Descending => redis::cmd("XREVRANGE"),
@@ -204,7 +213,15 @@ impl Server {
             };
             command.arg(&stream.name).arg(from.to_string()).arg(to.to_string());
             command.arg("COUNT").arg(count);
-            let reply = self.inner.ranges.here().command(command).await?;
+            let reply = match self.inner.ranges.here().command(command).await {
+                Ok(reply) => reply,
+                Err(StoreError::NoAnswer { .. }) if count > 1 => {
+                    *self.inner.range_pace.lock() = pace.slower();
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            *self.inner.range_pace.lock() = pace.faster();
             let events = reply::events(run, stream, reply)?;
             let all = events.len() < count;
             bytes += events.iter().map(|e| e.event.data.len() + 256).sum::<usize>();
