@@ -24,6 +24,8 @@ pub enum Finding {
     Displaced { run: String, key: String, whose: [String; 2], places: [Place; 2] },
     /// A subscriber's stream passed over events and said nothing, or said it without need.
     Skipped { subscriber: String, run: String, first: u64, last: u64 },
+    /// The same of an event that another program had added to the store.
+    SkippedUnnumbered { subscriber: String, run: String, key: String, place: Place },
     /// What came out is not what went in.
     Changed { whose: String, run: String, key: String, sent: String, found: String },
     /// Of a batch a part is there.
@@ -66,7 +68,7 @@ impl Finding {
             Self::Backwards { .. } | Self::PublisherOrder { .. } | Self::Displaced { .. } => {
                 Kind::Reordered
             }
-            Self::Skipped { .. } => Kind::Skipped,
+            Self::Skipped { .. } | Self::SkippedUnnumbered { .. } => Kind::Skipped,
             Self::Changed { .. } => Kind::Changed,
             Self::Torn { .. } => Kind::Torn,
             Self::Behind { .. }
@@ -107,6 +109,9 @@ impl fmt::Display for Finding {
             }
             Self::Skipped { subscriber, run, first, last } => {
                 write!(f, "skipped: {subscriber} on {run} never got sequence {first} to {last}")
+            }
+            Self::SkippedUnnumbered { subscriber, run, key, place } => {
+                write!(f, "skipped: {subscriber} on {run} never got {key} at {place}")
             }
             Self::Changed { whose, run, key, sent, found } => {
                 write!(f, "changed: {whose} of {run} has {key} as {found}, sent as {sent}")

@@ -16,6 +16,8 @@ mod stored;
 mod streams;
 
 #[cfg(test)]
+mod foreign_mutations;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod synthetic;

@@ -14,23 +14,19 @@ pub fn check(index: &Index, findings: &mut Vec<Finding>) {
 }
 
 fn backwards(log: Log, run: &str, entries: &[Entry], findings: &mut Vec<Finding>) {
-    for pair in entries.windows(2) {
-        let (earlier, later) = (pair[0].place, pair[1]);
-        if !is_behind(later.place, earlier) {
+    let mut high: Option<Place> = None;
+    for entry in entries {
+        if let Some(behind) = high.filter(|high| !entry.place.is_behind(*high)) {
             findings.push(Finding::Backwards {
                 whose: log.to_string(),
                 run: run.to_owned(),
-                key: later.key.to_owned(),
-                place: later.place,
-                behind: earlier,
+                key: entry.key.to_owned(),
+                place: entry.place,
+                behind,
             });
         }
+        high = Some(entry.place.after(high));
     }
-}
-
-/// Whether the first place is behind the second, by id and by number alike.
-pub fn is_behind(place: Place, earlier: Place) -> bool {
-    place.id > earlier.id && place.sequence > earlier.sequence
 }
 
 /// An event's place is the same for its publisher, for every subscriber and in every log. So two
@@ -87,7 +83,7 @@ fn publishers(index: &Index, findings: &mut Vec<Finding>) {
         for sent in op.events {
             let Some(place) = place_of.get(&(op.run, &sent.key)) else { continue };
             if let Some((first, earlier)) = last.insert(here, (&sent.key, *place))
-                && !is_behind(*place, earlier)
+                && !place.is_behind(earlier)
             {
                 findings.push(Finding::PublisherOrder {
                     publisher: op.publisher.to_owned(),

@@ -85,7 +85,22 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     pub id: EventId,
-    pub sequence: u64,
+    /// None of what another program added to the store.
+    pub sequence: Option<u64>,
+}
+
+impl Place {
+    /// Whether it is behind the other one, by id and, where both have one, by number alike.
+    pub fn is_behind(self, earlier: Self) -> bool {
+        let numbers = self.sequence.zip(earlier.sequence);
+        self.id > earlier.id && numbers.is_none_or(|(later, earlier)| later > earlier)
+    }
+
+    /// This place, with the earlier one's number if it has none itself: what comes next has to be behind both.
+    pub fn after(self, earlier: Option<Self>) -> Self {
+        let number = earlier.and_then(|earlier| earlier.sequence);
+        Self { id: self.id, sequence: self.sequence.or(number) }
+    }
 }
 
 /// From where the history at the end was read.
@@ -140,7 +155,10 @@ impl From<EventId> for String {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (sequence {})", self.id, self.sequence)
+        match self.sequence {
+            Some(sequence) => write!(f, "{} (sequence {sequence})", self.id),
+            None => write!(f, "{} (no sequence)", self.id),
+        }
     }
 }
 

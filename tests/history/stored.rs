@@ -44,7 +44,7 @@ fn twice(log: Log, run: &str, entries: &[Entry], findings: &mut Vec<Finding>) {
 /// The hub numbers densely from 1, so what is not there was lost; unless the run was trimmed, which takes
 /// from its beginning alone.
 fn holes(index: &Index, log: Log, run: &str, entries: &[Entry], findings: &mut Vec<Finding>) {
-    let numbers: BTreeSet<u64> = entries.iter().map(|entry| entry.place.sequence).collect();
+    let numbers: BTreeSet<u64> = entries.iter().filter_map(|entry| entry.place.sequence).collect();
     let mut next = match (index.trimmed_before(run), numbers.first()) {
         (Some(_), Some(first)) => *first,
         _ => 1,

@@ -2,7 +2,6 @@
 
 use super::finding::Finding;
 use super::index::{Entry, Index, received};
-use super::order::is_behind;
 use super::record::{EventId, Place, What};
 use super::stored::sent_like_this;
 use std::collections::{BTreeSet, HashMap};
@@ -40,6 +39,10 @@ struct Stretch<'a> {
     index: &'a Index<'a>,
     /// The number it began behind; none as long as that is not known.
     from: Option<u64>,
+    /// The first event that came.
+    first: Option<EventId>,
+    /// What came without a number.
+    unnumbered: BTreeSet<EventId>,
     seen: HashMap<&'a str, Place>,
     numbers: BTreeSet<u64>,
     high: Option<Place>,
@@ -56,6 +59,8 @@ impl<'a> Stretch<'a> {
             run,
             index,
             from: None,
+            first: None,
+            unnumbered: BTreeSet::new(),
             seen: HashMap::new(),
             numbers: BTreeSet::new(),
             high: None,
@@ -69,8 +74,13 @@ impl<'a> Stretch<'a> {
             self.from = match last {
                 None => Some(0),
                 Some(id) => {
-                    let behind = self.index.history(self.run).iter().find(|e| e.place.id == id);
-                    behind.map(|entry| entry.place.sequence)
+                    let history = self.index.history(self.run);
+                    let at = history.iter().position(|entry| entry.place.id == id);
+                    // The number it has, or that of the last event before it that has one.
+                    at.map(|at| {
+                        let before = history[..=at].iter().rev();
+                        before.filter_map(|e| e.place.sequence).next().unwrap_or(0)
+                    })
                 }
             };
         }
@@ -91,26 +101,37 @@ impl<'a> Stretch<'a> {
             let places = [earlier, entry.place];
             findings.push(Finding::DeliveredTwice { subscriber, run, key, places });
         } else if let Some(high) = self.high
-            && !is_behind(entry.place, high)
+            && !entry.place.is_behind(high)
         {
             let (place, behind) = (entry.place, high);
             findings.push(Finding::Backwards { whose: subscriber, run, key, place, behind });
         }
-        if std::mem::take(&mut self.gap) {
-            let from = self.high.map_or(self.from.unwrap_or(0), |high| high.sequence);
-            self.excused.push((from, entry.place.sequence));
+        match entry.place.sequence {
+            Some(number) => {
+                if std::mem::take(&mut self.gap) {
+                    let high = self.high.and_then(|high| high.sequence);
+                    self.excused.push((high.or(self.from).unwrap_or(0), number));
+                }
+                self.numbers.insert(number);
+            }
+            None => {
+                self.unnumbered.insert(entry.place.id);
+            }
         }
-        self.numbers.insert(entry.place.sequence);
-        self.high = self.high.max(Some(entry.place));
+        self.first.get_or_insert(entry.place.id);
+        if self.high.is_none_or(|high| high.id < entry.place.id) {
+            self.high = Some(entry.place.after(self.high));
+        }
     }
 
     /// Finds what never came. Numbers that the history lacks between others are lost, not skipped; what
     /// lies before its beginning was trimmed, which a gap has to say.
     fn end(&self, findings: &mut Vec<Finding>) {
+        self.unnumbered_end(findings);
         let Some(highest) = self.numbers.last() else { return };
         let from = self.from.or(self.numbers.first().map(|first| first - 1)).unwrap_or(0);
         let kept: BTreeSet<u64> =
-            self.index.history(self.run).iter().map(|entry| entry.place.sequence).collect();
+            self.index.history(self.run).iter().filter_map(|entry| entry.place.sequence).collect();
         let excused = |n: u64| self.excused.iter().any(|(after, before)| *after < n && n < *before);
         let trimmed = |n: u64| kept.first().is_some_and(|oldest| n < *oldest);
         let missing = (from + 1..*highest)
@@ -128,6 +149,24 @@ impl<'a> Stretch<'a> {
             run: self.run.to_owned(),
             first,
             last,
+        }));
+    }
+
+    /// The same of what other programs have added. Of what lies before the first event that came it is not known
+    /// whether it was to come, unless all was.
+    fn unnumbered_end(&self, findings: &mut Vec<Finding>) {
+        let (Some(first), Some(high)) = (self.first, self.high) else { return };
+        let history = self.index.history(self.run).iter();
+        let missing = history.filter(|entry| {
+            let Place { id, sequence } = entry.place;
+            let wanted = id < high.id && (id > first || self.from == Some(0));
+            sequence.is_none() && wanted && !self.unnumbered.contains(&id)
+        });
+        findings.extend(missing.map(|entry| Finding::SkippedUnnumbered {
+            subscriber: self.subscriber.to_owned(),
+            run: self.run.to_owned(),
+            key: entry.key.to_owned(),
+            place: entry.place,
         }));
     }
 }

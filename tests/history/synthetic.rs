@@ -76,8 +76,8 @@ impl World {
         let mut places = Vec::new();
         for sent in events {
             let sequence = log.len() as u64 + 1;
-            let place =
-                Place { id: EventId { ms: 1000 + sequence / 3, n: sequence % 3 }, sequence };
+            let id = EventId { ms: 1000 + sequence / 3, n: sequence % 3 };
+            let place = Place { id, sequence: Some(sequence) };
             log.push((sent.clone(), place));
             places.push(place);
         }
