@@ -73,14 +73,14 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(
             web::resource("/runs/{run}/events/stream")
                 .route(web::get().to(stream::follow))
-                .route(web::head().to(stream::head))
+                .route(web::head().to(stream::follow))
                 .default_service(web::to(|| refused(&[Method::GET, Method::HEAD]))),
         )
         .service(only_get("/runs/{run}/events/ws", web::get().to(ws::follow)))
         .service(
             web::resource("/events/stream")
                 .route(web::get().to(stream::follow_many))
-                .route(web::head().to(stream::head_many))
+                .route(web::head().to(stream::follow_many))
                 .default_service(web::to(|| refused(&[Method::GET, Method::HEAD]))),
         )
         .service(

@@ -15,6 +15,7 @@ use crate::hub::{
     Item, ManySubscription, Shape, Start, SubscribeError, SubscribeOptions, Subscription,
 };
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
@@ -23,7 +24,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Handles GET.
+/// Handles GET and HEAD.
 pub(super) async fn follow(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, Problem> {
     let run = run_id(&request)?;
     accept::choose(&request, &["text/event-stream"])?;
@@ -32,17 +33,13 @@ pub(super) async fn follow(request: HttpRequest, app: Data<App>) -> Result<HttpR
         shape: Shape::Sse(framing(&query)?),
         ..options(&query, last_event_id(&request, &query)?)?
     };
-    match app.hub.subscribe(&run, options).await {
-        Ok(subscription) => Ok(open_stream(&request, subscription)),
-        Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
-        Err(error) => Err(error.into()),
-    }
+    answer(&request, app.hub.subscribe(&run, options).await)
 }
 
 /// The most runs on one stream.
 const MOST_RUNS: usize = 128;
 
-/// Handles GET for several runs.
+/// Handles GET and HEAD for several runs.
 pub(super) async fn follow_many(
     request: HttpRequest,
     app: Data<App>,
@@ -58,17 +55,7 @@ pub(super) async fn follow_many(
         None => None,
     };
     let (options, framing) = (options(&query, None)?, framing(&query)?);
-    match app.hub.subscribe_many(runs, positions, &options, framing).await {
-        Ok(subscription) => Ok(open_stream(&request, subscription)),
-        Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Handles HEAD for several runs.
-pub(super) async fn head_many(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    runs(&Query::of(&request))?;
-    Ok(head_of_stream().finish())
+    answer(&request, app.hub.subscribe_many(runs, positions, &options, framing).await)
 }
 
 /// The runs of a query, sorted, each once.
@@ -88,10 +75,17 @@ fn runs(query: &Query<'_>) -> Result<Vec<RunId>, Problem> {
     }
 }
 
-/// Handles HEAD: the headers of a stream, without opening one.
-pub(super) async fn head(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    run_id(&request)?;
-    Ok(head_of_stream().finish())
+/// The stream, or why there is none; to HEAD, what stands before it.
+fn answer(
+    request: &HttpRequest,
+    subscribed: Result<impl Source, SubscribeError>,
+) -> Result<HttpResponse, Problem> {
+    match subscribed {
+        Ok(_) if request.method() == Method::HEAD => Ok(head_of_stream().finish()),
+        Ok(source) => Ok(open_stream(request, source)),
+        Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn framing(query: &Query<'_>) -> Result<Framing, Problem> {

@@ -21,7 +21,7 @@ on_both_stores!(
     deleting_closes,
     a_stream_that_opens_after_the_run_was_deleted_misses_nothing,
     as_many_streams_as_may_be,
-    head_opens_nothing,
+    head_answers_as_get_does_and_opens_nothing,
     what_is_sent_behind_a_stream_is_not_carried_out,
     http_1_0_gets_no_chunks,
 );
@@ -337,12 +337,29 @@ fn as_many_streams_as_may_be(setup: Setup) {
     });
 }
 
-fn head_opens_nothing(setup: Setup) {
+fn head_answers_as_get_does_and_opens_nothing(setup: Setup) {
     let hub = setup.hub();
     hub.publish_numbers("r", 1, 1);
     let answer = hub.send(Request::new("HEAD", "/runs/r/events/stream"));
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
     assert_eq!(hub.get("/runs/r").json()["subscribers"], 0);
+    hub.publish("over", &json!({ "type": "lifecycle.completed" }));
+    hub.publish_numbers("gone", 1, 1);
+    hub.expire("gone");
+    for (path, header, status) in [
+        ("/runs/r/events/stream", ("last-event-id", "7"), 400),
+        ("/runs/r/events/stream?from=middle", ("x", "x"), 400),
+        ("/runs/r/events/stream", ("accept", "text/html"), 406),
+        ("/runs/new/events/stream?must_exist=true", ("x", "x"), 404),
+        ("/runs/over/events/stream?from=live", ("x", "x"), 204),
+        ("/runs/gone/events/stream", ("x", "x"), 410),
+        ("/events/stream?runs=r,over", ("x", "x"), 200),
+        ("/events/stream?runs=r,over", ("last-event-id", "7"), 400),
+        ("/events/stream?runs=over&from=live", ("x", "x"), 204),
+    ] {
+        let answer = hub.send(Request::new("HEAD", path).header(header.0, header.1));
+        assert_eq!((answer.status, &answer.body[..]), (status, &b""[..]), "{path} {header:?}");
+    }
     let mut stream = hub.follow("/runs/r/events/stream");
     stream.event();
     assert_eq!(hub.get("/runs/r").json()["subscribers"], 1);
