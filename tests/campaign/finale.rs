@@ -34,20 +34,28 @@ pub fn close(shared: &Shared, stage: &Stage, patience: Duration, subscribers: us
     while !is_silent() {
         std::thread::sleep(GLANCE);
     }
-    let mut wire = Wire::to(shared.port, Duration::from_secs(1));
-    wait("the mode is normal and the spool is empty", &mut || {
-        ask(&mut wire) == ("normal".to_owned(), 0)
-    });
+    for port in shared.all_ports() {
+        let mut wire = Wire::to(port, Duration::from_secs(1));
+        wait("the mode is normal and the spool is empty", &mut || {
+            ask(&mut wire) == ("normal".to_owned(), 0)
+        });
+    }
     let mut ends: HashMap<&str, EventId> = HashMap::new();
     let mut finals = Vec::new();
     for run in &shared.runs {
-        // The connection that the hub reads on may be half open; that is noticed by reading.
-        let mut events = None;
-        wait(&format!("the history of {run} can be read"), &mut || {
-            events = history(shared.port, run);
-            events.is_some()
-        });
-        let history = known(shared, events.unwrap_or_default().iter().map(seen));
+        let told_at = |port| {
+            // The connection that the hub reads on may be half open; that is noticed by reading.
+            let mut events = None;
+            wait(&format!("the history of {run} can be read"), &mut || {
+                events = history(port, run);
+                events.is_some()
+            });
+            known(shared, events.unwrap_or_default().iter().map(seen))
+        };
+        let history = told_at(shared.port());
+        if shared.all_ports().any(|port| told_at(port) != history) {
+            shared.broken(format!("the hubs do not tell the same history of {run}"));
+        }
         if let Some((_, place, _)) = history.last() {
             ends.insert(run, place.id);
         }

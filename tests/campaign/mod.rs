@@ -1,5 +1,6 @@
-//! A campaign: publishers and subscribers at work on one hub, faults by seed, a quiet end; and then the
-//! check of all that was seen.
+//! A campaign: publishers and subscribers at work, faults by seed, a quiet end; and then the check of all that was
+//! seen. The faults are those of one hub, its store and what lies between; where the store can be shared, another
+//! hub works on it too, and on Redis other programs write to some of the runs.
 //!
 //! Everybody writes into one history file, and what is checked is read back from it: so what a failed
 //! campaign leaves behind is all there was.
@@ -8,6 +9,7 @@ mod content;
 mod director;
 mod fault;
 mod finale;
+mod foreign;
 mod publisher;
 mod shared;
 mod stage;
@@ -18,6 +20,7 @@ mod wire;
 
 pub use stage::StoreKind;
 
+use crate::common::RedisServer;
 use crate::history::{Bounds, Recorder, Verdict, check, read};
 use shared::{Ender, Shared};
 use stage::Stage;
@@ -53,6 +56,9 @@ pub struct Campaign {
 const RUNS: usize = 4;
 const PUBLISHERS: usize = 6;
 const SUBSCRIBERS_A_RUN: usize = 2;
+/// Programs that write to Redis themselves, and how many of the runs they write to.
+const FOREIGN_WRITERS: usize = 2;
+const RUNS_OF_OTHERS: usize = 2;
 
 /// Runs the campaign and checks what was seen.
 pub fn run(plan: &Plan) -> Campaign {
@@ -61,7 +67,9 @@ pub fn run(plan: &Plan) -> Campaign {
     eprintln!("campaign on {}: seed {}, {}", plan.store.name(), plan.seed, path.display());
     let recorder = Recorder::create(&path).expect("the history can be written");
     let mut stage = Stage::start(plan.store);
-    let shared = Shared::new(recorder, stage.port, RUNS, PUBLISHERS);
+    let redis = stage.setup.redis.as_ref().map(RedisServer::url);
+    let writers = redis.as_ref().map_or(0, |_| FOREIGN_WRITERS);
+    let shared = Shared::new(recorder, stage.ports(), RUNS, PUBLISHERS + writers);
     std::thread::scope(|scope| {
         // However this ends, those who wait for the end are to see it.
         let _ender = Ender(&shared);
@@ -76,6 +84,12 @@ pub fn run(plan: &Plan) -> Campaign {
         for number in 0..PUBLISHERS {
             let seed = plan.seed.wrapping_add(number as u64);
             scope.spawn(move || publisher::publish(shared, number, seed));
+        }
+        for number in 0..writers {
+            let seed = plan.seed.wrapping_add(2000 + number as u64);
+            let (url, runs) = (redis.as_deref().expect("there is one"), &shared.runs);
+            let runs = &runs[..RUNS_OF_OTHERS];
+            scope.spawn(move || foreign::write(shared, url, runs, number, seed));
         }
         director::direct(shared, &mut stage, plan);
         finale::close(shared, &stage, plan.quiet, SUBSCRIBERS_A_RUN);

@@ -23,7 +23,7 @@ const PACE: std::ops::Range<u64> = 10..50;
 pub fn publish(shared: &Shared, number: usize, seed: u64) {
     let _leaver = Leaver(shared);
     let random = StdRng::seed_from_u64(seed);
-    let (name, wire) = (format!("p{number}"), Wire::to(shared.port, PATIENCE));
+    let (name, wire) = (format!("p{number}"), Wire::to(shared.port_of(number), PATIENCE));
     let mut publisher = Publisher { shared, name, wire, random };
     while !shared.stop_publishing.load(Ordering::Acquire) {
         let op = publisher.draw();
@@ -33,7 +33,7 @@ pub fn publish(shared: &Shared, number: usize, seed: u64) {
 }
 
 /// Says that the publisher has ended, in a panic too: others wait for it.
-struct Leaver<'a>(&'a Shared);
+pub struct Leaver<'a>(pub &'a Shared);
 
 impl Drop for Leaver<'_> {
     fn drop(&mut self) {

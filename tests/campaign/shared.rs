@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 pub struct Shared {
     pub recorder: Recorder,
-    pub port: u16,
+    /// Of the hub that has the faults, and of another one where there is one.
+    ports: (u16, Option<u16>),
     pub runs: Vec<String>,
     /// Publishes so far; their numbers rise in the order they are begun in.
     ops: AtomicU64,
@@ -23,10 +24,15 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(recorder: Recorder, port: u16, runs: usize, publishers: usize) -> Self {
+    pub fn new(
+        recorder: Recorder,
+        ports: (u16, Option<u16>),
+        runs: usize,
+        publishers: usize,
+    ) -> Self {
         Self {
             recorder,
-            port,
+            ports,
             runs: (0..runs).map(|run| format!("run-{run}")).collect(),
             ops: AtomicU64::new(0),
             stop_publishing: AtomicBool::new(false),
@@ -35,6 +41,24 @@ impl Shared {
             publishing: AtomicUsize::new(publishers),
             tails: Mutex::default(),
         }
+    }
+
+    /// Of the hub that has the faults.
+    pub fn port(&self) -> u16 {
+        self.ports.0
+    }
+
+    /// Of the hub that this number falls to.
+    pub fn port_of(&self, number: usize) -> u16 {
+        match self.ports.1 {
+            Some(other) if number % 3 == 2 => other,
+            _ => self.ports.0,
+        }
+    }
+
+    /// Of all hubs.
+    pub fn all_ports(&self) -> impl Iterator<Item = u16> {
+        std::iter::once(self.ports.0).chain(self.ports.1)
     }
 
     pub fn record(&self, what: What) {

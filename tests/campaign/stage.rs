@@ -3,7 +3,7 @@
 use crate::common::proxy::Proxy;
 use crate::common::redis_cluster::{Move, RedisCluster};
 use crate::common::redis_server::free_port;
-use crate::common::{Hub, Setup};
+use crate::common::{Hub, RedisServer, Setup};
 use std::time::Duration;
 
 /// What the hub stores in.
@@ -35,7 +35,9 @@ pub struct Stage {
     pub chosen: usize,
     /// None while it is dead.
     hub: Option<Hub>,
-    pub port: u16,
+    port: u16,
+    /// Another hub on the same store, which is left alone.
+    other: Option<(Setup, Hub)>,
     /// What hubs that are dead have logged.
     logs: String,
 }
@@ -59,12 +61,28 @@ impl Stage {
                 (setup.set("REDIS__URL", &url), Some(proxy))
             }
         };
-        // Nothing is to be trimmed.
-        let setup = setup.set("PUBLISH__TIMEOUT", "1s").set("RETENTION__MAX_EVENTS", "1000000");
+        let setup = trimming_nothing(setup);
         let port = free_port();
         let hub = Some(setup.hub_at(port));
+        let url = match store {
+            StoreKind::Embedded => None,
+            StoreKind::Cluster => cluster.as_ref().map(RedisCluster::url),
+            // Past the proxy.
+            StoreKind::Redis => setup.redis.as_ref().map(RedisServer::url),
+        };
+        let other = url.map(|url| Setup::embedded().set("REDIS__URL", &url));
+        let other = other.map(|setup| {
+            let setup = trimming_nothing(setup);
+            let hub = setup.hub();
+            (setup, hub)
+        });
         let (moving, chosen, logs) = (None, 0, String::new());
-        Self { setup, proxy, cluster, moving, chosen, hub, port, logs }
+        Self { setup, proxy, cluster, moving, chosen, hub, port, other, logs }
+    }
+
+    /// Of the hub, and of the other one.
+    pub fn ports(&self) -> (u16, Option<u16>) {
+        (self.port, self.other.as_ref().map(|(_, hub)| hub.port))
     }
 
     pub fn hub(&self) -> &Hub {
@@ -112,6 +130,13 @@ impl Stage {
 
     /// What all hubs have logged.
     pub fn logs(&self) -> String {
-        self.logs.clone() + &self.hub.as_ref().map_or(String::new(), Hub::log)
+        let log = |hub: Option<&Hub>| hub.map_or(String::new(), Hub::log);
+        let other = log(self.other.as_ref().map(|(_, hub)| hub));
+        let hub = log(self.hub.as_ref());
+        format!("{}{hub}--- the other hub ---\n{other}", self.logs)
     }
+}
+
+fn trimming_nothing(setup: Setup) -> Setup {
+    setup.set("PUBLISH__TIMEOUT", "1s").set("RETENTION__MAX_EVENTS", "1000000")
 }

@@ -56,7 +56,9 @@ impl Subscriber<'_> {
         if let Some(last) = self.last {
             request = request.header("last-event-id", &last.to_string());
         }
-        let stream = Stream::try_of(request.try_open(self.shared.port)?)?;
+        // It may come back to another hub.
+        let port = self.shared.port_of(self.random.random_range(0..3));
+        let stream = Stream::try_of(request.try_open(port)?)?;
         // 503 is what a hub that stops may say; anything else is no answer to this request.
         if stream.head.status != 200 {
             assert_eq!(stream.head.status, 503, "{:?}", stream.head);

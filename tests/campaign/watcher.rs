@@ -16,7 +16,7 @@ pub type Health = (String, u64);
 
 /// Watches until all is over.
 pub fn watch(shared: &Shared) {
-    let mut wire = Wire::to(shared.port, PATIENCE);
+    let mut wire = Wire::to(shared.port(), PATIENCE);
     let mut before: Option<(String, bool)> = None;
     while !shared.stop_reading.load(Ordering::Acquire) {
         let (mode, spooled) = ask(&mut wire);
