@@ -101,6 +101,9 @@ pub fn load(
     // Their order must not decide; a long name is stronger than the short one for the same key.
     variables.sort_by_key(|(name, _)| (name.contains("__"), name.clone()));
     for (name, value) in variables {
+        if value.is_empty() && is_short(&name) {
+            continue;
+        }
         let Some((section, key)) = key_of_variable(&name) else {
             match meant_by(&name) {
                 Some(meant) => return Err(ConfigError::OneUnderscore { name, meant }),
@@ -114,6 +117,12 @@ pub fn load(
         set(&mut config, Origin::Flag(flag), section, key, &value)?;
     }
     Ok(config)
+}
+
+/// Whether this is a short form. One that is empty counts as not set, which is what `${REDIS_URL:-}` in a file of
+/// services means.
+fn is_short(name: &str) -> bool {
+    SHORT_VARIABLES.iter().any(|(short, ..)| *short == name)
 }
 
 /// The section and the key that an environment variable of this name sets; none for a variable of others.
@@ -252,6 +261,19 @@ mod tests {
             assert!(message.contains(named), "{message}");
             assert!(!message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn an_empty_short_variable_is_none_and_an_empty_long_one_takes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runhub.toml");
+        std::fs::write(&path, "[redis]\nurl = \"redis://a\"\n").unwrap();
+        let url = |name: &str| {
+            let variables = [(name.to_owned(), String::new())];
+            load(Some(&path), variables, &[]).unwrap().redis.url
+        };
+        assert!(url("REDIS_URL").is_some() && url("RUNHUB_REDIS__URL").is_none());
+        assert!(with(&[("RUNHUB_BIND", "")], &[]).is_ok());
     }
 
     #[test]

@@ -48,7 +48,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
             &EVENTS,
         )?
         .install_recorder()?;
-    describe_counter!(EVENTS_TAKEN, "Events the store acknowledged.");
+    describe_counter!(
+        EVENTS_TAKEN,
+        "Events the store acknowledged; those that waited in the spool are in runhub_spool_drained_events_total."
+    );
     describe_counter!(
         EVENTS_DUPLICATE,
         "Publishes answered from an earlier event with the same event_id."
