@@ -4,12 +4,20 @@
 //! A run is either live, its publishes waiting here, or behind: then they go to the spool, in order, until
 //! what is there has reached the store.
 
+mod drained;
+mod flight;
+mod settle;
+mod spill;
+#[cfg(test)]
+mod tests;
+
 use super::Told;
 use super::backlog::Backlog;
 use crate::event::{NewEvent, RunId};
-use crate::spool::{Done, Spool, SpoolError, SpooledPublish};
-use crate::store::{Publish, PublishOutcome, RunAppend, StoreError};
-use crate::telemetry::metrics;
+use crate::spool::Spool;
+use crate::store::{Publish, RunAppend, StoreError};
+pub(super) use flight::Flight;
+use flight::{FlightState, Leg};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -63,52 +71,12 @@ struct Pending {
     reply: Option<Reply>,
 }
 
-/// A batch under way, or one that is to be sent again: the appends, and who waits for each publish.
-struct FlightState {
-    legs: Vec<Leg>,
-    /// The attempt that is under way, if one is.
-    attempt: Option<u64>,
-}
-
-struct Leg {
-    append: RunAppend,
-    replies: Vec<Option<Reply>>,
-    bytes: usize,
-    /// Whether the store may have applied it: then it goes again as it is, or not at all.
-    may_be_applied: bool,
-    /// It is in the spool under the same numbers, which is what counts from then on.
-    spilled: bool,
-}
-
 /// What a writer is to do next.
 pub(super) enum Work {
     /// To send this batch.
     Send(Flight),
     /// To send what the spool has of these runs.
     Drain(Vec<RunId>),
-}
-
-/// A batch to send to the store.
-pub(super) struct Flight {
-    attempt: u64,
-    legs: Vec<RunAppend>,
-}
-
-impl Flight {
-    pub(super) fn appends(&self) -> &[RunAppend] {
-        &self.legs
-    }
-
-    /// Whether some of it may be in its run already, under an id that a hub made.
-    pub(super) fn must_search(&self) -> bool {
-        let publishes = self.legs.iter().flat_map(|leg| &leg.publishes);
-        publishes.flat_map(|publish| publish.events.iter()).any(|new| new.search_first)
-    }
-
-    pub(super) fn events(&self) -> usize {
-        let publishes = self.legs.iter().flat_map(|leg| &leg.publishes);
-        publishes.map(|publish| publish.events.len()).sum()
-    }
 }
 
 /// About what an event takes in memory beside its texts.
@@ -196,144 +164,6 @@ impl Queue {
         self.spill(&mut state, |_| true);
     }
 
-    fn spill(self: &Arc<Self>, state: &mut State, which: impl Fn(&RunId) -> bool) {
-        if let Some(mut flight) = state.flight.take() {
-            for leg in flight.legs.iter_mut().filter(|leg| !leg.spilled && which(&leg.append.run)) {
-                self.spill_leg(state, leg);
-            }
-            if flight.attempt.is_none() {
-                flight.legs.retain(|leg| !leg.spilled);
-            }
-            state.flight = (!flight.legs.is_empty()).then_some(flight);
-        }
-        let mut stays = VecDeque::new();
-        // Behind what is still under way none of its run may be spooled.
-        let legs = state.flight.iter().flat_map(|flight| &flight.legs);
-        let unspilled = legs.filter(|leg| !leg.spilled).map(|leg| leg.append.run.clone());
-        let mut refused: Vec<RunId> = unspilled.filter(|run| which(run)).collect();
-        for pending in std::mem::take(&mut state.waiting) {
-            if !which(&pending.run) {
-                stays.push_back(pending);
-                continue;
-            }
-            let Pending { run, events, bytes, reply } = pending;
-            if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
-                // Its publisher is gone and was told nothing; it must not happen after all.
-                state.bytes -= bytes;
-                continue;
-            }
-            // Behind one that could not be spooled none of its run may be.
-            let kept = if refused.contains(&run) {
-                Err(vec![reply])
-            } else {
-                let publish = Publish {
-                    number: state.take_number(),
-                    events: Arc::clone(&events),
-                    answered: true,
-                };
-                self.to_spool(state, &run, vec![(publish, reply)], false)
-            };
-            match kept.map_err(|mut replies| replies.pop().flatten()) {
-                Ok(()) => state.bytes -= bytes,
-                Err(Some(reply)) => {
-                    drop(reply.send(Told::NoRoom(SpoolError::Full)));
-                    state.bytes -= bytes;
-                    refused.push(run);
-                }
-                Err(None) => {
-                    // It was accepted into memory, so there it stays.
-                    refused.push(run.clone());
-                    stays.push_back(Pending { run, events, bytes, reply: None });
-                }
-            }
-        }
-        state.waiting = stays;
-    }
-
-    fn spill_leg(self: &Arc<Self>, state: &mut State, leg: &mut Leg) {
-        let publishes = leg.append.publishes.iter().cloned().zip(leg.replies.drain(..)).collect();
-        match self.to_spool(state, &leg.append.run, publishes, true) {
-            Ok(()) => leg.spilled = true,
-            Err(replies) => {
-                // It may have been stored, so that nobody can be told that there was no room. What was
-                // accepted into memory is sent again.
-                let mut accepted = replies.iter().map(Option::is_none);
-                leg.append.publishes.retain(|_| accepted.next().unwrap_or(false));
-                for reply in replies.into_iter().flatten() {
-                    drop(reply.send(Told::Late));
-                }
-                let left = leg.append.publishes.iter().map(|p| size_of_events(&p.events)).sum();
-                state.bytes -= leg.bytes - left;
-                leg.bytes = left;
-                leg.replies = leg.append.publishes.iter().map(|_| None).collect();
-                leg.spilled = leg.append.publishes.is_empty();
-            }
-        }
-        if leg.spilled {
-            state.bytes -= std::mem::take(&mut leg.bytes);
-        }
-    }
-
-    /// Gives publishes of a run to the spool, all or none; with none the replies come back.
-    fn to_spool(
-        self: &Arc<Self>,
-        state: &mut State,
-        run: &RunId,
-        publishes: Vec<(Publish, Option<Reply>)>,
-        sent: bool,
-    ) -> Result<(), Vec<Option<Reply>>> {
-        let count = publishes.len();
-        let (mut records, mut replies) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for (publish, reply) in publishes {
-            let Publish { number, mut events, .. } = publish;
-            if events.iter().any(|new| !new.key_is_given) {
-                // Its publisher is told the ids before the store has them: they may come back at once.
-                let known =
-                    events.iter().cloned().map(|new| NewEvent { key_is_given: true, ..new });
-                events = known.collect();
-            }
-            records.push(SpooledPublish { run: run.clone(), writer: self.writer, number, events });
-            replies.push(reply);
-        }
-        if self.spool.reserve(&records).is_err() {
-            return Err(replies);
-        }
-        for (record, reply) in records.into_iter().zip(replies) {
-            state.backlog.add(run);
-            let done = self.when_written(&record, reply, sent);
-            self.spool.append(record, done);
-        }
-        Ok(())
-    }
-
-    /// Tells whoever waits that a publish is on the disk, or why it is not.
-    fn when_written(
-        self: &Arc<Self>,
-        record: &SpooledPublish,
-        reply: Option<Reply>,
-        sent: bool,
-    ) -> Done {
-        let (queue, run, events) =
-            (Arc::clone(self), record.run.clone(), Arc::clone(&record.events));
-        Box::new(move |written| {
-            let mut state = queue.state.lock();
-            state.backlog.written(&run, queue.spool.waiting(&run));
-            match (written, reply) {
-                (Ok(()), None) => {}
-                (Ok(()), Some(reply)) => drop(reply.send(Told::Spooled)),
-                // What was sent may have been stored.
-                (Err(_), Some(reply)) if sent => drop(reply.send(Told::Late)),
-                (Err(error), Some(reply)) => drop(reply.send(Told::NoRoom(error))),
-                // It was accepted into memory, so there it stays.
-                (Err(_), None) => {
-                    let bytes = size_of_events(&events);
-                    state.bytes += bytes;
-                    state.waiting.push_back(Pending { run, events, bytes, reply: None });
-                }
-            }
-        })
-    }
-
     /// The next thing to do: to send again what has to go again, or in turns what waits and what is
     /// spooled.
     pub(super) fn next_work(&self, now: Instant) -> Option<Work> {
@@ -418,130 +248,6 @@ impl Queue {
         }
         (!legs.is_empty()).then_some(FlightState { legs, attempt: None })
     }
-
-    /// Tells those who wait what became of their publishes. What the store surely did not take waits
-    /// again, at the front; what it may have taken stays under way, to be sent again under its numbers. An
-    /// attempt that another has overtaken says nothing any more. False if a run that moves could not be spooled, and
-    /// so is to be sent again.
-    pub(super) fn settle(
-        self: &Arc<Self>,
-        flight: &Flight,
-        results: Vec<Result<Vec<PublishOutcome>, StoreError>>,
-    ) -> bool {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let mine = |under_way: &mut FlightState| under_way.attempt == Some(flight.attempt);
-        let Some(FlightState { legs, .. }) = state.flight.take_if(mine) else { return true };
-        debug_assert_eq!(legs.len(), flight.legs.len());
-        let (mut again, mut back, mut moving) = (Vec::new(), Vec::new(), Vec::new());
-        for (mut leg, result) in legs.into_iter().zip(results) {
-            if leg.spilled {
-                continue;
-            }
-            match result {
-                Err(error) if error.is_transient() => {
-                    leg.may_be_applied |= error.outcome_is_unknown();
-                    if !error.is_the_stores() {
-                        moving.push(leg.append.run.clone());
-                    }
-                    if leg.may_be_applied { &mut again } else { &mut back }.push(leg);
-                }
-                Err(error) => {
-                    state.bytes -= leg.bytes;
-                    // What was accepted must wait for its run, in the spool, where it stops no other.
-                    let mut accepted = Vec::new();
-                    for (publish, reply) in leg.append.publishes.into_iter().zip(leg.replies) {
-                        match reply {
-                            Some(reply) => drop(reply.send(Told::Broken(error.clone()))),
-                            None => accepted.push((publish, None)),
-                        }
-                    }
-                    let count = accepted.len();
-                    let run = &leg.append.run;
-                    if count > 0 && self.to_spool(state, run, accepted, true).is_err() {
-                        log::error!(
-                            "{count} accepted publishes of run {run} are lost: its store cannot serve \
-                             it, and the spool has no room: {error}"
-                        );
-                    }
-                }
-                Ok(outcomes) => {
-                    state.bytes -= leg.bytes;
-                    for (reply, outcome) in leg.replies.into_iter().zip(outcomes) {
-                        if let Some(reply) = reply {
-                            drop(reply.send(Told::of(outcome)));
-                        }
-                    }
-                }
-            }
-        }
-        for pending in back.into_iter().flat_map(Leg::into_waiting).rev().collect::<Vec<_>>() {
-            state.waiting.push_front(pending);
-        }
-        state.flight = (!again.is_empty()).then_some(FlightState { legs: again, attempt: None });
-        if moving.is_empty() {
-            return true;
-        }
-        // Those wait in the spool, where they stop no others.
-        self.spill(state, |run| moving.contains(run));
-        moving.iter().for_each(|run| state.backlog.let_be(run, Instant::now()));
-        let legs = state.flight.iter().flat_map(|flight| &flight.legs).map(|leg| &leg.append.run);
-        let mut left = legs.chain(state.waiting.iter().map(|pending| &pending.run));
-        !left.any(|run| moving.contains(run))
-    }
-
-    /// `taken` publishes of a run, read from the spool, are about to be sent.
-    pub(super) fn drain_begins(&self, run: &RunId, taken: usize) {
-        self.state.lock().backlog.taken(run, taken, self.spool.waiting(run));
-    }
-
-    /// What became of a run's publishes from the spool, the last of them at `seq`.
-    pub(super) fn drain_ended(
-        self: &Arc<Self>,
-        run: &RunId,
-        drained: Option<(u64, usize)>,
-        result: &Result<(), StoreError>,
-    ) {
-        let mut state = self.state.lock();
-        match (result, drained) {
-            (Ok(()), drained) => {
-                if let Some((seq, events)) = drained {
-                    self.spool.drained(run, seq);
-                    metrics::drained(events as u64);
-                }
-                state.backlog.drained(run, self.spool.waiting(run));
-            }
-            (Err(error), _) if error.is_the_stores() => state.backlog.not_drained(run),
-            (Err(error), _) if error.is_transient() => {
-                state.backlog.let_be(run, Instant::now());
-                // What has come meanwhile waited for the end of this.
-                self.spill(&mut state, |other| other == run);
-            }
-            (Err(error), _) => {
-                if state.backlog.park(run, Instant::now(), Some(error.clone())) {
-                    log::error!(
-                        "run {run} keeps its events in the spool until its store can serve it: {error}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// The disk does not give what the spool has of a run.
-    pub(super) fn cannot_be_read(&self, run: &RunId, error: &std::io::Error) {
-        if self.state.lock().backlog.park(run, Instant::now(), None) {
-            log::error!(
-                "run {run} keeps its events in the spool, which cannot be read just now: {error}"
-            );
-        }
-    }
-
-    /// These runs had no part in a drain, for which what came before them was enough.
-    pub(super) fn put_off(&self, runs: &[RunId]) {
-        if !runs.is_empty() {
-            self.state.lock().backlog.put_off(runs);
-        }
-    }
 }
 
 impl State {
@@ -558,22 +264,3 @@ impl State {
         flies || self.waiting.iter().any(|pending| pending.run == *run)
     }
 }
-
-impl Leg {
-    fn into_waiting(self) -> Vec<Pending> {
-        let RunAppend { run, publishes, .. } = self.append;
-        let pending = |(publish, reply): (Publish, _)| {
-            let (events, run) = (publish.events, run.clone());
-            let bytes = size_of_events(&events);
-            Pending { run, events, bytes, reply }
-        };
-        publishes.into_iter().zip(self.replies).map(pending).collect()
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.replies.iter().any(|reply| reply.as_ref().is_none_or(|reply| !reply.is_closed()))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -379,6 +379,12 @@ pub(super) fn is_elsewhere(error: &StoreError) -> bool {
     ["MOVED ", "ASK ", "TRYAGAIN "].iter().any(|code| reason.starts_with(code))
 }
 
+/// Whether the server says that a stream is another's, or that nobody has its slot for now.
+pub(super) fn is_not_here(error: &StoreError) -> bool {
+    let is_nobodys = |reason: &str| reason.starts_with("CLUSTERDOWN ");
+    is_elsewhere(error) || matches!(error, StoreError::Refused { reason } if is_nobodys(reason))
+}
+
 /// A reply of another shape than was asked for.
 pub(super) fn odd(what: &str) -> StoreError {
     StoreError::Refused { reason: format!("an answer of unexpected shape: {what}") }

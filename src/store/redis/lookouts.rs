@@ -6,8 +6,10 @@
 //! whose lookout was lost or called back; which has one is decided in the [`roster`](super::roster). On a stream that
 //! this hub appends to none would be of use, since what it appends is known before.
 
+use super::ask::send;
 use super::link::{checked, is_elsewhere};
-use super::reader::{COUNT, IDLE, Reader, Tools, send};
+use super::reader::{COUNT, IDLE, Reader};
+use super::readers::Tools;
 use super::reply;
 use super::roster::{Lookout, Wanted};
 use crate::event::StoredEvent;

@@ -3,10 +3,12 @@
 //! ([`discovery`]).
 
 mod append;
+mod ask;
 mod background;
 mod cluster;
 mod dial;
 mod discovery;
+mod heads;
 mod hosts;
 mod keys;
 mod link;
@@ -16,6 +18,7 @@ mod lookouts;
 mod pace;
 mod per_thread;
 mod reader;
+mod readers;
 mod reply;
 mod rests;
 mod roster;

@@ -12,26 +12,23 @@
 //! one was deleted, or the store rolled back. Where job streams are served it asks of all, and looks whether a
 //! run has another stream by now.
 
+use super::ask::{send, send_all};
 use super::dial::describe;
-use super::keys::StreamKey;
-use super::link::{Making, checked, is_elsewhere, jittered};
+use super::heads::STREAMS_A_CHECK;
+use super::link::{checked, is_not_here, jittered};
 use super::lookouts::Lookouts;
 use super::pace::Pace;
-use super::per_thread::PerThread;
+use super::readers::Tools;
 use super::reply;
-use super::roster::{ROOM, Roster, Wanted};
-use super::streams::Streams;
-use crate::event::{EventId, RunId, StoredEvent};
-use crate::store::{StoreError, Tail, TailItem};
-use futures::stream;
+use super::roster::{Roster, Wanted};
+use crate::store::StoreError;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, PushInfo, PushKind, Value};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Streams asked for in one `XREAD`.
@@ -46,8 +43,6 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// The same where job streams are served: one that begins is to be heard of within two seconds, and a read
 /// under way may take one.
 const CHECK_JOBS_EVERY: Duration = Duration::from_secs(1);
-/// Streams looked at in one call.
-const STREAMS_A_CHECK: usize = 64;
 /// How often all streams are read from a server that does not tell of changes.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// How long a connection is kept that is not needed.
@@ -56,23 +51,6 @@ pub(super) const IDLE: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What readers work with.
-#[derive(Clone)]
-pub(super) struct Tools {
-    pub(super) making: Making,
-    pub(super) streams: Arc<Streams>,
-    /// As many lookouts as there may be.
-    pub(super) lookouts: Arc<Semaphore>,
-    /// There in a cluster: told when a stream is on another server by now.
-    pub(super) moved: Option<Arc<Notify>>,
-}
-
-/// All readers of a store.
-pub(super) struct Readers {
-    tools: Tools,
-    readers: PerThread<Arc<Reader>>,
-}
-
 /// What a reader and its followers share.
 pub(super) struct Reader {
     pub(super) roster: Mutex<Roster>,
@@ -80,112 +58,9 @@ pub(super) struct Reader {
     pub(super) work: Notify,
 }
 
-impl Readers {
-    /// At most so many readers; further threads share one, which lives `elsewhere`.
-    pub(super) fn new(tools: Tools, most: usize, elsewhere: Handle) -> Self {
-        Self { tools, readers: PerThread::new(most, elsewhere) }
-    }
-
-    /// Follows a run, on this thread. Dropping the tail ends it.
-    pub(super) fn tail(&self, run: RunId, key: StreamKey, after: EventId) -> Tail {
-        let reader = self.readers.here(|runtime| {
-            let reader = Arc::new(Reader { roster: Mutex::default(), work: Notify::new() });
-            let task = runtime.spawn(Arc::clone(&reader).work(self.tools.clone()));
-            (reader, task)
-        });
-        let (sink, inbox) = mpsc::channel(ROOM);
-        let number = reader.roster.lock().join(run, key, after, sink);
-        reader.work.notify_one();
-        let seat = Seat { reader, number, inbox };
-        Box::pin(stream::unfold(seat, |mut seat| async move {
-            let item = seat.inbox.recv().await?;
-            seat.tell_of_room();
-            Some((item, seat))
-        }))
-    }
-
-    /// Says that this thread is about to append to these streams, until what this answers is dropped.
-    pub(super) fn appending(&self, names: Vec<String>) -> Appending {
-        let reader = self.readers.own();
-        if let Some(reader) = &reader {
-            let mut roster = reader.roster.lock();
-            names.iter().for_each(|name| roster.append_begins(name));
-        }
-        Appending { reader, names }
-    }
-}
-
-/// Appends that are under way.
-pub(super) struct Appending {
-    reader: Option<Arc<Reader>>,
-    names: Vec<String>,
-}
-
-impl Appending {
-    /// Events that were stored in one of the streams, directly behind `previous`; made only if a follower on
-    /// this thread stands there. One that does not reads them.
-    pub(super) fn stored(
-        &self,
-        index: usize,
-        previous: EventId,
-        events: impl FnOnce() -> Vec<StoredEvent>,
-    ) {
-        let (Some(reader), Some(name)) = (&self.reader, self.names.get(index)) else { return };
-        let mut roster = reader.roster.lock();
-        if roster.awaits(name, previous) {
-            let events = events();
-            // A stream that began anew may give ids that lie before.
-            if events.first().is_some_and(|first| first.id > previous) {
-                return roster.stored(name, previous, events, Instant::now());
-            }
-        }
-        if roster.stored_elsewhere(name) {
-            drop(roster);
-            reader.work.notify_one();
-        }
-    }
-}
-
-impl Drop for Appending {
-    fn drop(&mut self) {
-        let Some(reader) = &self.reader else { return };
-        let mut roster = reader.roster.lock();
-        let mut changed = false;
-        for name in &self.names {
-            changed |= roster.append_ended(name);
-        }
-        drop(roster);
-        if changed {
-            reader.work.notify_one();
-        }
-    }
-}
-
-/// A follower's end of a tail.
-struct Seat {
-    reader: Arc<Reader>,
-    number: u64,
-    inbox: mpsc::Receiver<TailItem>,
-}
-
-impl Seat {
-    /// Lets the reader go on with this run if it was left out for want of room.
-    fn tell_of_room(&self) {
-        if self.inbox.len() <= ROOM / 2 && self.reader.roster.lock().has_room(self.number) {
-            self.reader.work.notify_one();
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.reader.roster.lock().leave(self.number);
-    }
-}
-
 impl Reader {
     /// Reads for ever, on one connection after the other.
-    async fn work(self: Arc<Self>, tools: Tools) {
+    pub(super) async fn work(self: Arc<Self>, tools: Tools) {
         let _end = End(Arc::clone(&self));
         let (mut pause, mut pace) = (FIRST_PAUSE, Pace::default());
         loop {
@@ -401,55 +276,6 @@ impl Reader {
         Ok(())
     }
 
-    /// Compares where followers stand with their streams' heads.
-    async fn check_heads(
-        &self,
-        connection: &mut MultiplexedConnection,
-        followed: Vec<(u64, Wanted)>,
-        tools: &Tools,
-    ) -> Result<(), StoreError> {
-        if followed.is_empty() {
-            return Ok(());
-        }
-        // In a cluster one call may only name keys that are kept together.
-        let at_once = if tools.moved.is_some() { 1 } else { STREAMS_A_CHECK };
-        let (mut unsure, jobs) = (Vec::new(), tools.streams.serves_jobs());
-        let calls: Vec<&[(u64, Wanted)]> = followed.chunks(at_once).collect();
-        for (followed, heads) in calls.iter().zip(heads(connection, &calls, tools).await?) {
-            let heads = match heads.and_then(reply::items) {
-                Err(error) if is_not_here(&error) => {
-                    let mut roster = self.roster.lock();
-                    followed.iter().for_each(|(_, wanted)| roster.is_broken(&wanted.key.name));
-                    continue;
-                }
-                heads => heads?,
-            };
-            for ((number, wanted), head) in followed.iter().zip(heads) {
-                let head = EventId::parse(reply::text(&head)?).ok();
-                self.roster.lock().head(*number, wanted.after, head.unwrap_or(EventId::START));
-                if jobs && (wanted.key.is_jobs || head.is_none()) {
-                    unsure.push((*number, wanted.run.clone()));
-                }
-            }
-        }
-        self.change_streams(unsure, &tools.streams).await;
-        Ok(())
-    }
-
-    /// Finds those of the runs that have another stream by now.
-    async fn change_streams(&self, runs: Vec<(u64, RunId)>, streams: &Streams) {
-        let (numbers, runs): (Vec<u64>, Vec<RunId>) = runs.into_iter().unzip();
-        if runs.is_empty() {
-            return;
-        }
-        // Looked for on a connection of its own, whose troubles are not this one's.
-        let Ok(found) = streams.look_for(&runs).await else { return };
-        let mut roster = self.roster.lock();
-        for (number, key) in numbers.into_iter().zip(found) {
-            roster.follows(number, key);
-        }
-    }
-
     /// Leaves out those of the keys that hold no stream, until the next check, and has the others read.
     async fn find_broken(
         &self,
@@ -473,40 +299,6 @@ impl Reader {
     }
 }
 
-/// How far the streams go; an answer for each call.
-async fn heads(
-    connection: &mut MultiplexedConnection,
-    calls: &[&[(u64, Wanted)]],
-    tools: &Tools,
-) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
-    let script = &tools.making.scripts.heads;
-    let mut ask = async |verb: &str, body: &str| {
-        let mut commands = Pipeline::with_capacity(calls.len());
-        for followed in calls {
-            let call = commands.cmd(verb).arg(body).arg(followed.len());
-            for (_, Wanted { key, .. }) in *followed {
-                call.arg(&key.name);
-            }
-            for (_, Wanted { after, .. }) in *followed {
-                call.arg(after.to_string());
-            }
-        }
-        send_all(connection, &commands, tools.making.timeout).await
-    };
-    let mut replies = ask("EVALSHA", &script.hash).await?;
-    let lost = |reply: &Value| matches!(reply, Value::ServerError(e) if e.code() == "NOSCRIPT");
-    if replies.iter().any(lost) {
-        replies = ask("EVAL", &script.code).await?;
-    }
-    Ok(replies.into_iter().map(checked).collect())
-}
-
-/// Whether the server says that a stream is another's, or that nobody has its slot for now.
-fn is_not_here(error: &StoreError) -> bool {
-    let is_nobodys = |reason: &str| reason.starts_with("CLUSTERDOWN ");
-    is_elsewhere(error) || matches!(error, StoreError::Refused { reason } if is_nobodys(reason))
-}
-
 /// Ends the tails of a reader that ends, so that their followers look for another.
 struct End(Arc<Reader>);
 
@@ -514,33 +306,4 @@ impl Drop for End {
     fn drop(&mut self) {
         *self.0.roster.lock() = Roster::default();
     }
-}
-
-/// Sends a command. The driver's own time limit runs on the wall; this one is ours and monotonic.
-pub(super) async fn send(
-    connection: &mut MultiplexedConnection,
-    command: &redis::Cmd,
-    limit: Duration,
-) -> Result<Value, StoreError> {
-    let sent = timeout(limit, connection.send_packed_command(command));
-    sent.await.map_err(|_| late())?.map_err(|e| no_answer(&e))
-}
-
-/// Sends commands together, of which there are some; one reply each, in order.
-async fn send_all(
-    connection: &mut MultiplexedConnection,
-    commands: &Pipeline,
-    limit: Duration,
-) -> Result<Vec<Value>, StoreError> {
-    let sent = timeout(limit, connection.send_packed_commands(commands, 0, commands.len()));
-    sent.await.map_err(|_| late())?.map_err(|e| no_answer(&e))
-}
-
-fn late() -> StoreError {
-    StoreError::NoAnswer { reason: "no reply in time".into() }
-}
-
-/// A call that the driver could not bring to an answer.
-fn no_answer(error: &redis::RedisError) -> StoreError {
-    StoreError::NoAnswer { reason: describe(error) }
 }

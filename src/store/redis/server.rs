@@ -12,7 +12,7 @@ use super::link::{Link, Making, Use, checked, odd};
 use super::links::Links;
 use super::listing::{self, Listing};
 use super::pace::Pace;
-use super::reader::{Readers, Tools};
+use super::readers::{Readers, Tools};
 use super::streams::Streams;
 use super::{Ground, discovery, reply};
 use crate::config::RedisUrl;

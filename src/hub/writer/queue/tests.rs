@@ -3,7 +3,8 @@
 use super::*;
 use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{EventId, Sequence, Timestamp};
-use crate::store::Placed;
+use crate::spool::SpoolError;
+use crate::store::{Placed, PublishOutcome};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::oneshot::{Receiver, channel, error::TryRecvError};
