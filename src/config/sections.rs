@@ -34,7 +34,8 @@ section! {
 section! {
     /// The Redis store, used when a URL is set.
     RedisConfig {
-        /// Redis 7.0 or newer, or Valkey: redis://, rediss://, unix://, redis-sentinel:// or redis-cluster://.
+        /// Redis 7.0 or newer, or Valkey: redis://, unix://, redis-sentinel:// or redis-cluster://; with TLS rediss://,
+        /// rediss-sentinel:// or rediss-cluster://.
         /// Short forms: `--redis-url`, `REDIS_URL`.
         url: Option<RedisUrl> = None,
         /// How long dialling Redis may take.

@@ -8,6 +8,7 @@ pub mod redis_cluster;
 pub mod redis_server;
 pub mod sentinels;
 pub mod sse;
+pub mod tls;
 pub mod wait;
 pub mod ws;
 
@@ -17,6 +18,7 @@ pub use redis_cluster::RedisCluster;
 pub use redis_server::RedisServer;
 pub use sentinels::Sentinels;
 pub use sse::{Frame, Stream};
+pub use tls::Authority;
 pub use wait::until;
 
 /// Makes each function a test on the embedded store and one on Redis.

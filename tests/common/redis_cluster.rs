@@ -1,6 +1,7 @@
 //! A Redis Cluster of the test's own.
 
 use super::redis_server::{RedisServer, free_port};
+use super::tls::{Authority, arguments};
 use super::wait::until;
 use redis::Value;
 
@@ -9,19 +10,37 @@ const SLOTS: usize = 16384;
 
 pub struct RedisCluster {
     pub servers: Vec<RedisServer>,
+    /// Where they listen for clients with TLS, if they do.
+    tls_ports: Vec<u16>,
 }
 
 impl RedisCluster {
     /// So many servers that share all slots, ready to serve.
     pub fn start(masters: usize) -> Self {
-        let servers: Vec<RedisServer> = (0..masters).map(|_| server()).collect();
+        let servers = (0..masters).map(|_| server(&[])).collect();
+        Self::of(servers, Vec::new())
+    }
+
+    /// The same over TLS.
+    pub fn start_with_tls(masters: usize, authority: &Authority) -> Self {
+        let ports: Vec<u16> = (0..masters).map(|_| free_port()).collect();
+        let servers = ports.iter().map(|port| {
+            let mut options = authority.options(*port);
+            options.push(("tls-cluster", "yes".to_owned()));
+            server(&arguments(&options))
+        });
+        Self::of(servers.collect(), ports)
+    }
+
+    fn of(servers: Vec<RedisServer>, tls_ports: Vec<u16>) -> Self {
+        let masters = servers.len();
         for (number, server) in servers.iter().enumerate() {
             let (first, next) = (number * SLOTS / masters, (number + 1) * SLOTS / masters);
             let () = server.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
             let (first, last) = (first.to_string(), (next - 1).to_string());
             let () = server.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
         }
-        let cluster = Self { servers };
+        let cluster = Self { servers, tls_ports };
         cluster.servers[1..].iter().for_each(|server| meet(&cluster.servers[0], server));
         cluster.wait_until_all_is_well();
         cluster
@@ -31,7 +50,7 @@ impl RedisCluster {
     pub fn with_replicas(mut self) -> Self {
         for number in 0..self.servers.len() {
             let (replica, id) =
-                (server(), self.servers[number].command::<String>(&["CLUSTER", "MYID"]));
+                (server(&[]), self.servers[number].command::<String>(&["CLUSTER", "MYID"]));
             meet(&self.servers[0], &replica);
             until("the replica knows its master", || {
                 replica.try_command(&["CLUSTER", "REPLICATE", &id]).ok()
@@ -57,8 +76,14 @@ impl RedisCluster {
 
     /// The hub's URL for this.
     pub fn url(&self) -> String {
-        let hosts: Vec<_> = self.servers.iter().map(|s| format!("127.0.0.1:{}", s.port)).collect();
-        format!("redis-cluster://{}", hosts.join(","))
+        let urls = |scheme: &str, ports: Vec<u16>| {
+            let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+            format!("{scheme}://{}", hosts.join(","))
+        };
+        match &self.tls_ports[..] {
+            [] => urls("redis-cluster", self.servers.iter().map(|server| server.port).collect()),
+            ports => urls("rediss-cluster", ports.to_vec()),
+        }
     }
 
     /// The number of the server that takes writes to a key, as the server of this number knows.
@@ -138,12 +163,13 @@ pub struct Move {
 
 /// One that writes every change to disk before it answers: what is synced each second it may write late when the disk is
 /// slow, and be killed before.
-fn server() -> RedisServer {
+fn server(more: &[String]) -> RedisServer {
     let durable = ["--appendonly", "yes", "--appendfsync", "always"];
     let bus = free_port().to_string();
     let cluster =
         ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
-    RedisServer::with(&[&durable[..], &cluster[..]].concat())
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    RedisServer::with(&[&durable[..], &cluster[..], &more[..]].concat())
 }
 
 fn meet(one: &RedisServer, other: &RedisServer) {

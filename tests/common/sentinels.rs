@@ -1,6 +1,7 @@
 //! A Redis server with a replica, and sentinels that make the replica the primary when the server is gone.
 
 use super::redis_server::{RedisServer, free_port};
+use super::tls::Authority;
 use super::wait::until;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -20,7 +21,7 @@ impl Sentinels {
     pub fn over(primary: &RedisServer, count: usize) -> Self {
         let mut sentinels = Self { running: Vec::new(), dir: tempfile::tempdir().unwrap() };
         for _ in 0..count {
-            sentinels.start(primary.port, count / 2 + 1);
+            sentinels.start(primary.port, count / 2 + 1, "");
         }
         for (port, _) in &sentinels.running {
             until("the sentinels know each other, and the replicas", || {
@@ -35,12 +36,25 @@ impl Sentinels {
         sentinels
     }
 
-    fn start(&mut self, primary: u16, quorum: usize) {
+    /// One that listens for clients with TLS, too, and speaks so with the primary; and the hub's URL for it.
+    pub fn with_tls(primary: u16, authority: &Authority) -> (Self, String) {
+        let mut sentinels = Self { running: Vec::new(), dir: tempfile::tempdir().unwrap() };
+        let port = free_port();
+        let mut options = authority.options(port);
+        options.push(("tls-replication", "yes".to_owned()));
+        let lines: String =
+            options.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+        sentinels.start(primary, 1, &lines);
+        let host = format!("127.0.0.1:{port}");
+        (sentinels, format!("rediss-sentinel://{host}/{NAME}?sentinel_password={PASSWORD}"))
+    }
+
+    fn start(&mut self, primary: u16, quorum: usize, more: &str) {
         let (port, child) = until("a sentinel starts", || {
             let port = free_port();
             let file = self.dir.path().join(format!("{port}.conf"));
             let settings = format!(
-                "port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\nsentinel sentinel-pass {PASSWORD}\n\
+                "{more}port {port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\nsentinel sentinel-pass {PASSWORD}\n\
                  sentinel monitor {NAME} 127.0.0.1 {primary} {quorum}\n\
                  sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 4000\n"
             );

@@ -317,45 +317,6 @@ fn tagged_keys() {
 }
 
 #[test]
-fn redis_over_tls() {
-    // An authority of our own, and a certificate for the server; the hub trusts what the system trusts.
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_certificate = authority.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = certificate.signed_by(&key, &issuer).unwrap();
-    std::fs::write(file("ca.pem"), authority_certificate.pem()).unwrap();
-    std::fs::write(file("server.pem"), certificate.pem()).unwrap();
-    std::fs::write(file("server.key"), key.serialize_pem()).unwrap();
-    let tls_port = crate::common::redis_server::free_port();
-    let redis = crate::common::RedisServer::with(&[
-        "--tls-port",
-        &tls_port.to_string(),
-        "--tls-cert-file",
-        &file("server.pem"),
-        "--tls-key-file",
-        &file("server.key"),
-        "--tls-ca-cert-file",
-        &file("ca.pem"),
-        "--tls-auth-clients",
-        "no",
-    ]);
-    let setup = Setup::on(redis).set("REDIS__URL", &format!("rediss://localhost:{tls_port}/0"));
-    let setup = setup.environment("SSL_CERT_FILE", &file("ca.pem"));
-    let hub = setup.hub();
-    let mut stream = hub.follow("/runs/r/events/stream");
-    hub.publish_numbers("r", 1, 3);
-    assert_eq!(stream.sequences(3), [1, 2, 3]);
-    let length: u64 = setup.redis_server().command(&["XLEN", "run:r:events"]);
-    assert_eq!(length, 3);
-}
-
-#[test]
 fn a_server_that_tells_of_no_changes_is_asked_again_and_again() {
     let setup = Setup::redis();
     let redis = setup.redis_server();

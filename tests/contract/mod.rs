@@ -16,5 +16,6 @@ mod publish;
 mod publish_many;
 mod runs;
 mod stream;
+mod tls;
 mod typed;
 mod websocket;

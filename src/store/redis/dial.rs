@@ -1,6 +1,7 @@
 //! Making one connection to the Redis server that takes writes: the URL, the socket's settings, and the
 //! questions a new connection must answer before it is used.
 
+use super::hosts::Transport;
 use super::reply;
 use super::sentinels::Sentinels;
 use crate::config::{RedisConfig, RedisUrl};
@@ -43,16 +44,16 @@ impl Dialer {
     pub(super) fn new(url: &RedisUrl, config: &RedisConfig) -> Result<Self, InvalidUrl> {
         let invalid = |reason: &str| InvalidUrl { url: url.clone(), reason: reason.to_owned() };
         let text = url.reveal();
-        // The driver takes whichever provider the process has; another one being there is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let place = if let Some(rest) = text.strip_prefix("redis-sentinel://") {
-            let sentinels = Sentinels::parse(rest).ok_or_else(|| invalid(Sentinels::EXPECTED))?;
+        let place = if let Some((transport, rest)) = Transport::of(text, "-sentinel") {
+            let sentinels =
+                Sentinels::parse(transport, rest).ok_or_else(|| invalid(Sentinels::EXPECTED))?;
             Place::Sentinels(Box::new(sentinels))
         } else {
             // The driver's own words may hold the URL, and so a password.
             let info = text.into_connection_info().map_err(|_| {
                 invalid(
-                    "expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster:// with a host or path",
+                    "expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster:// (the last two with \
+                     rediss, too) with a host or path",
                 )
             })?;
             Place::Server(Box::new(with_tcp(info)))

@@ -33,6 +33,7 @@ use super::{LogStore, StoreRules};
 use crate::config::{KeyStyle, RedisConfig, RedisUrl};
 use background::Background;
 use dial::Dialer;
+use hosts::Transport;
 use keys::{Keys, RUNS};
 use scripts::Scripts;
 use server::Server;
@@ -59,8 +60,10 @@ pub fn open(
     rules: StoreRules,
     config: &RedisConfig,
 ) -> Result<Arc<dyn LogStore>, SetupError> {
-    if let Some(rest) = url.reveal().strip_prefix("redis-cluster://") {
-        return cluster::open(url, rest, rules, config);
+    // The driver takes whichever provider the process has; another one being there is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    if let Some((transport, rest)) = Transport::of(url.reveal(), "-cluster") {
+        return cluster::open(url, transport, rest, rules, config);
     }
     let dialer = Dialer::new(url, config)?;
     let server = Server::start(url.clone(), dialer, Ground::new(rules, config, None)?);

@@ -3,12 +3,14 @@
 //! After Redis' guidelines for clients of Sentinel (redis.io/docs/latest/develop/reference/sentinel-clients).
 
 use super::dial::{connect, describe, with_tcp};
-use super::hosts;
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use super::hosts::{self, Transport};
+use redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo};
 
 /// Where they are, and what they are asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Sentinels {
+    /// To the sentinels and to the servers.
+    transport: Transport,
     sentinels: Vec<ConnectionInfo>,
     /// The name that the sentinels have for the servers.
     master: String,
@@ -17,12 +19,12 @@ pub(super) struct Sentinels {
 }
 
 impl Sentinels {
-    /// What a `redis-sentinel://` URL says.
-    pub(super) const EXPECTED: &str = "expected redis-sentinel://[user:password@]host:port,host:port/master_name, \
+    /// What a URL of sentinels says.
+    pub(super) const EXPECTED: &str = "expected redis-sentinel:// or rediss-sentinel://[user:password@]host:port,host:port/master_name, \
          and ?db=, &sentinel_username=, &sentinel_password= if need be";
 
     /// From such a URL, without its scheme. The user's name and password are the servers'.
-    pub(super) fn parse(rest: &str) -> Option<Self> {
+    pub(super) fn parse(transport: Transport, rest: &str) -> Option<Self> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (mut db, mut name, mut password) = ("0", "", "");
         for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -35,10 +37,11 @@ impl Sentinels {
         }
         let (hosts, master) = rest.rsplit_once('/')?;
         let (credentials, hosts) = hosts.rsplit_once('@').unwrap_or(("", hosts));
-        let sentinels = hosts::parse(&format!("{name}:{password}"), hosts, 26379)?;
-        let server = format!("redis://{credentials}@placeholder:6379/{db}").into_connection_info();
-        let server = with_tcp(server.ok()?);
-        (!master.is_empty()).then(|| Self { sentinels, master: master.to_owned(), server })
+        let sentinels = hosts::parse(transport, &format!("{name}:{password}"), hosts, 26379)?;
+        let server = format!("{}://{credentials}@placeholder:6379/{db}", transport.scheme());
+        let server = with_tcp(server.into_connection_info().ok()?);
+        let master = master.to_owned();
+        (!master.is_empty()).then_some(Self { transport, sentinels, master, server })
     }
 
     /// In the order in which they are to be asked.
@@ -59,7 +62,7 @@ impl Sentinels {
             command.query_async(&mut connection).await.map_err(|e| describe(&e))?;
         let (host, port) =
             address.ok_or_else(|| format!("it knows no master with the name {:?}", self.master))?;
-        Ok(self.server.clone().set_addr(ConnectionAddr::Tcp(host, port)))
+        Ok(self.server.clone().set_addr(self.transport.address(host, port)))
     }
 }
 
@@ -75,7 +78,7 @@ mod tests {
     fn a_url_names_sentinels_servers_and_both_passwords() {
         let all =
             "me:p%40ss@a:1,b,[::1],[::1]:7/main?db=3&sentinel_password=s%2Fe&sentinel_username=u";
-        let parsed = Sentinels::parse(all).unwrap();
+        let parsed = Sentinels::parse(Transport::Plain, all).unwrap();
         assert_eq!(addresses(&parsed), ["a:1", "b:26379", "::1:26379", "::1:7"]);
         let (server, sentinel) =
             (parsed.server.redis_settings(), parsed.sentinels[1].redis_settings());
@@ -84,7 +87,7 @@ mod tests {
             (Some("me"), Some("p@ss"), 3)
         );
         assert_eq!((sentinel.username(), sentinel.password()), (Some("u"), Some("s/e")));
-        let plain = Sentinels::parse("a:1/main").unwrap();
+        let plain = Sentinels::parse(Transport::Plain, "a:1/main").unwrap();
         for settings in [plain.server.redis_settings(), plain.sentinels[0].redis_settings()] {
             assert_eq!((settings.username(), settings.password(), settings.db()), (None, None, 0));
         }
@@ -93,7 +96,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_unknown_makes_a_url_unusable() {
         for bad in ["a:1", "a:1/", "/main", "a:port/main", "a:1/main?db=x", "a:1/main?tls=yes"] {
-            assert!(Sentinels::parse(bad).is_none(), "{bad}");
+            assert!(Sentinels::parse(Transport::Plain, bad).is_none(), "{bad}");
         }
     }
 }

@@ -16,16 +16,17 @@ mod survey;
 mod tail;
 
 use super::dial::Dialer;
+use super::hosts::{self, Transport};
 use super::keys::RUNS;
 use super::server::Server;
-use super::{Ground, InvalidUrl, SetupError, discovery, hosts};
+use super::{Ground, InvalidUrl, SetupError, discovery};
 use crate::config::{RedisConfig, RedisUrl};
 use crate::store::{LogStore, StoreRules};
 use layout::Layout;
 use list::keep_telling;
 use marks::Marks;
 use parking_lot::Mutex;
-use redis::{ConnectionAddr, ConnectionInfo};
+use redis::ConnectionInfo;
 use slots::Address;
 use std::collections::HashMap;
 use std::fmt;
@@ -44,6 +45,7 @@ const BETWEEN_SURVEYS: Duration = Duration::from_millis(50);
 /// A cluster.
 pub(super) struct Cluster {
     place: RedisUrl,
+    transport: Transport,
     /// Where to ask before any server is known, and when none that is known answers.
     seeds: Vec<ConnectionInfo>,
     /// How to connect to any server, but for its address.
@@ -66,9 +68,10 @@ pub(super) struct Cluster {
     sweep_at: AtomicUsize,
 }
 
-/// Opens the cluster that a `redis-cluster://` URL names; `rest` is that without its scheme.
+/// Opens the cluster that a `redis-cluster://` or `rediss-cluster://` URL names; `rest` is that without its scheme.
 pub(super) fn open(
     url: &RedisUrl,
+    transport: Transport,
     rest: &str,
     rules: StoreRules,
     config: &RedisConfig,
@@ -76,10 +79,14 @@ pub(super) fn open(
     let invalid = |reason: &str| InvalidUrl { url: url.clone(), reason: reason.to_owned() };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (credentials, list) = rest.rsplit_once('@').unwrap_or(("", rest));
-    let seeds = hosts::parse(credentials, list, 6379).filter(|_| !list.contains(['/', '?', '#']));
+    let seeds = hosts::parse(transport, credentials, list, 6379)
+        .filter(|_| !list.contains(['/', '?', '#']));
     let seeds = seeds.unwrap_or_default();
     let Some(like) = seeds.first().cloned() else {
-        return Err(invalid("expected redis-cluster://[user:password@]host:port,host:port").into());
+        return Err(invalid(
+            "expected redis-cluster:// or rediss-cluster://[user:password@]host:port,host:port",
+        )
+        .into());
     };
     if config.job_streams {
         return Err(invalid(
@@ -89,7 +96,7 @@ pub(super) fn open(
     }
     let moved = Arc::new(Notify::new());
     let ground = Ground::new(rules, config, Some(Arc::clone(&moved)))?;
-    Ok(Cluster::start(url.clone(), seeds, like, ground, moved))
+    Ok(Cluster::start(url.clone(), transport, seeds, like, ground, moved))
 }
 
 impl Cluster {
@@ -97,6 +104,7 @@ impl Cluster {
     /// gone elsewhere.
     fn start(
         place: RedisUrl,
+        transport: Transport,
         seeds: Vec<ConnectionInfo>,
         like: ConnectionInfo,
         ground: Ground,
@@ -104,6 +112,7 @@ impl Cluster {
     ) -> Arc<Self> {
         let cluster = Arc::new(Self {
             place,
+            transport,
             seeds,
             like,
             layouts: watch::Sender::default(),
@@ -170,9 +179,9 @@ impl Cluster {
 
     /// A server of the cluster, with the user's name and password that the URL has for all.
     fn connect(&self, (host, port): &Address) -> Server {
-        let address = ConnectionAddr::Tcp(host.clone(), *port);
+        let address = self.transport.address(host.clone(), *port);
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let place = RedisUrl::new(format!("redis://{host}:{port}"));
+        let place = RedisUrl::new(format!("{}://{host}:{port}", self.transport.scheme()));
         let dialer = Dialer::to(self.like.clone().set_addr(address), &self.ground.config);
         Server::start(place, dialer, self.ground.clone())
     }

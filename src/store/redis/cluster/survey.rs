@@ -59,7 +59,7 @@ pub(super) async fn ask(host: &str, server: &Server) -> Result<SlotMap, String> 
 pub(super) async fn ask_at(info: ConnectionInfo, limit: Duration) -> Result<SlotMap, String> {
     let place = info.addr().to_string();
     let host = match info.addr() {
-        ConnectionAddr::Tcp(host, _) => host.clone(),
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
         _ => String::new(),
     };
     let config = AsyncConnectionConfig::new()
