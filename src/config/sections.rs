@@ -41,7 +41,7 @@ section! {
         /// How long dialling Redis may take.
         connect_timeout: Duration = Duration::from_secs(1),
         /// How long Redis may take to answer a command before the connection is replaced; a second more for each MiB
-        /// that it is sent. Its answers come in pieces of about 1 MiB, or of one event.
+        /// that it is sent. After an answer that came too late less is asked for at a time, down to one event.
         command_timeout: Duration = Duration::from_millis(1500),
         /// The most connections that wait for new events. One for each thread of the hub reads for all followed runs; the
         /// others wait at the streams that other programs, or other hubs, keep writing to, one at each, while no more than

@@ -66,7 +66,12 @@ impl RedisUrl {
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        // Where both may be of a password, nothing behind the scheme is shown.
+        let rest = match rest.rsplit_once('@') {
+            Some((before, _)) if before.contains(['?', '#']) => "...",
+            Some((_, host)) => host,
+            None => rest,
+        };
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         write!(f, "{}://{}", scheme.escape_default(), rest.escape_default())
     }
@@ -326,6 +331,8 @@ mod tests {
             "redis://:hunter2@h:1/0",
             "rediss://a:hun@ter2@h/1?x=hunter2",
             "unix:///s?pass=hunter2",
+            "redis-sentinel://a:1/main?sentinel_password=hun@ter2",
+            "redis://u:hunter2?@h",
         ] {
             let url = RedisUrl::new(url);
             for shown in [url.to_string(), format!("{url:?}"), format!("{:?}", Some(&url))] {

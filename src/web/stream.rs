@@ -33,7 +33,11 @@ pub(super) async fn follow(request: HttpRequest, app: Data<App>) -> Result<HttpR
         shape: Shape::Sse(framing(&query)?),
         ..options(&query, last_event_id(&request, &query)?)?
     };
-    answer(&request, app.hub.subscribe(&run, options).await)
+    let opened = match request.method() == Method::HEAD {
+        true => app.hub.can_subscribe(&run, options).await.map(|()| None),
+        false => app.hub.subscribe(&run, options).await.map(Some),
+    };
+    answer(&request, opened)
 }
 
 /// The most runs on one stream.
@@ -55,7 +59,12 @@ pub(super) async fn follow_many(
         None => None,
     };
     let (options, framing) = (options(&query, None)?, framing(&query)?);
-    answer(&request, app.hub.subscribe_many(runs, positions, &options, framing).await)
+    let hub = &app.hub;
+    let opened = match request.method() == Method::HEAD {
+        true => hub.can_subscribe_many(&runs, positions.as_deref(), &options).await.map(|()| None),
+        false => hub.subscribe_many(runs, positions, &options, framing).await.map(Some),
+    };
+    answer(&request, opened)
 }
 
 /// The runs of a query, sorted, each once.
@@ -75,14 +84,14 @@ fn runs(query: &Query<'_>) -> Result<Vec<RunId>, Problem> {
     }
 }
 
-/// The stream, or why there is none; to HEAD, what stands before it.
+/// The stream, or what stands before it where none was opened, or why there is none.
 fn answer(
     request: &HttpRequest,
-    subscribed: Result<impl Source, SubscribeError>,
+    opened: Result<Option<impl Source>, SubscribeError>,
 ) -> Result<HttpResponse, Problem> {
-    match subscribed {
-        Ok(_) if request.method() == Method::HEAD => Ok(head_of_stream().finish()),
-        Ok(source) => Ok(open_stream(request, source)),
+    match opened {
+        Ok(Some(source)) => Ok(open_stream(request, source)),
+        Ok(None) => Ok(head_of_stream().finish()),
         Err(SubscribeError::Finished) => Ok(HttpResponse::NoContent().finish()),
         Err(error) => Err(error.into()),
     }

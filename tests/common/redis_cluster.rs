@@ -161,8 +161,8 @@ pub struct Move {
     to: usize,
 }
 
-/// One that writes every change to disk before it answers: what is synced each second it may write late when the disk is
-/// slow, and be killed before.
+/// One that writes every change to disk before it answers: what is synced each second it may write late when the disk
+/// is slow, and be killed before.
 fn server(more: &[String]) -> RedisServer {
     let durable = ["--appendonly", "yes", "--appendfsync", "always"];
     let bus = free_port().to_string();

@@ -1,4 +1,5 @@
-//! Redis over TLS: one server, sentinels, a cluster. The authority is the test's own; the hub believes what the system does.
+//! Redis over TLS: one server, sentinels, a cluster. The authority is the test's own; the hub believes what the system
+//! does.
 
 use crate::common::redis_server::free_port;
 use crate::common::tls::arguments;

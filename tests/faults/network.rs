@@ -125,6 +125,19 @@ fn large_events_get_through_on_a_slow_way() {
     assert_eq!(stored(&setup), 6);
 }
 
+#[test]
+fn large_events_behind_small_ones_can_be_read_on_a_slow_way() {
+    let (setup, proxy) = behind_a_proxy();
+    let hub = setup.hub();
+    hub.publish_numbers("r", 1, 20);
+    // After the small ones many more are asked for at a time; only one of these comes in time.
+    let large = json!({ "type": "a.b", "data": "x".repeat(700 << 10) });
+    hub.publish("r", &Value::from(vec![large; 4]));
+    proxy.throttle(Some(2 << 20));
+    let page = hub.get("/runs/r/events");
+    assert_eq!((page.status, page.json()["count"].as_u64()), (200, Some(24)));
+}
+
 fn publish_until(hub: &Hub, publisher: usize, stop: &AtomicBool) -> Vec<(String, Option<u64>)> {
     let mut answered = Vec::new();
     for number in 0.. {

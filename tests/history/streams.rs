@@ -39,6 +39,8 @@ struct Stretch<'a> {
     index: &'a Index<'a>,
     /// The number it began behind; none as long as that is not known.
     from: Option<u64>,
+    /// It began at the run's start.
+    all: bool,
     /// The first event that came.
     first: Option<EventId>,
     /// What came without a number.
@@ -59,6 +61,7 @@ impl<'a> Stretch<'a> {
             run,
             index,
             from: None,
+            all: false,
             first: None,
             unnumbered: BTreeSet::new(),
             seen: HashMap::new(),
@@ -71,6 +74,7 @@ impl<'a> Stretch<'a> {
 
     fn connected(&mut self, last: Option<EventId>) {
         if self.from.is_none() && self.seen.is_empty() {
+            self.all = last.is_none();
             self.from = match last {
                 None => Some(0),
                 Some(id) => {
@@ -159,7 +163,7 @@ impl<'a> Stretch<'a> {
         let history = self.index.history(self.run).iter();
         let missing = history.filter(|entry| {
             let Place { id, sequence } = entry.place;
-            let wanted = id < high.id && (id > first || self.from == Some(0));
+            let wanted = id < high.id && (id > first || self.all);
             sequence.is_none() && wanted && !self.unnumbered.contains(&id)
         });
         findings.extend(missing.map(|entry| Finding::SkippedUnnumbered {

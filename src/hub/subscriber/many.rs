@@ -70,21 +70,7 @@ impl Hub {
         framing: Framing,
     ) -> Result<ManySubscription, SubscribeError> {
         let options = SubscribeOptions { shape: Shape::Items, ..options.clone() };
-        let start = |index: usize| match &positions {
-            Some(positions) => Start::After(positions[index]),
-            None => options.start,
-        };
-        let prepared = runs.iter().enumerate().map(|(index, run)| {
-            let options = SubscribeOptions { start: start(index), ..options.clone() };
-            self.prepare(run, options, None)
-        });
-        let prepared =
-            join_all(prepared).await.into_iter().collect::<Result<Vec<Prepared>, _>>()?;
-        let has_expired = |prepared: &Prepared| prepared.over == Some(SubscribeError::Expired);
-        if prepared.iter().all(|prepared| prepared.over.is_some()) {
-            let expired = prepared.iter().all(has_expired);
-            return Err(if expired { SubscribeError::Expired } else { SubscribeError::Finished });
-        }
+        let prepared = self.prepare_many(&runs, positions.as_deref(), &options).await?;
         let ones = prepared.into_iter().map(|prepared| {
             let (expired, over) = (has_expired(&prepared), prepared.over.is_some());
             let stream = prepared.open(AtEnd::Stay);
@@ -113,6 +99,46 @@ impl Hub {
             ended: false,
         })
     }
+}
+
+impl Hub {
+    /// What [`subscribe_many`](Self::subscribe_many) would come to, without a stream.
+    pub async fn can_subscribe_many(
+        &self,
+        runs: &[RunId],
+        positions: Option<&[EventId]>,
+        options: &SubscribeOptions,
+    ) -> Result<(), SubscribeError> {
+        self.prepare_many(runs, positions, options).await.map(|_| ())
+    }
+
+    /// Looks how the runs stand. An error if all are over.
+    async fn prepare_many(
+        &self,
+        runs: &[RunId],
+        positions: Option<&[EventId]>,
+        options: &SubscribeOptions,
+    ) -> Result<Vec<Prepared>, SubscribeError> {
+        let start = |index: usize| match positions {
+            Some(positions) => Start::After(positions[index]),
+            None => options.start,
+        };
+        let prepared = runs.iter().enumerate().map(|(index, run)| {
+            let options = SubscribeOptions { start: start(index), ..options.clone() };
+            self.prepare(run, options, None)
+        });
+        let prepared =
+            join_all(prepared).await.into_iter().collect::<Result<Vec<Prepared>, _>>()?;
+        if prepared.iter().any(|prepared| prepared.over.is_none()) {
+            return Ok(prepared);
+        }
+        let expired = prepared.iter().all(has_expired);
+        Err(if expired { SubscribeError::Expired } else { SubscribeError::Finished })
+    }
+}
+
+fn has_expired(prepared: &Prepared) -> bool {
+    prepared.over == Some(SubscribeError::Expired)
 }
 
 impl ManySubscription {

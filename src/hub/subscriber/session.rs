@@ -119,6 +119,15 @@ impl Hub {
         }
     }
 
+    /// What [`subscribe`](Self::subscribe) would come to, without a stream.
+    pub async fn can_subscribe(
+        &self,
+        run: &RunId,
+        options: SubscribeOptions,
+    ) -> Result<(), SubscribeError> {
+        self.prepare(run, options, None).await?.over.map_or(Ok(()), Err)
+    }
+
     /// Looks how a run stands for a stream that is to be opened, which may have a place among the streams already.
     pub(super) async fn prepare(
         &self,

@@ -52,8 +52,8 @@ impl Dialer {
             // The driver's own words may hold the URL, and so a password.
             let info = text.into_connection_info().map_err(|_| {
                 invalid(
-                    "expected redis://, rediss://, unix://, redis-sentinel:// or redis-cluster:// (the last two with \
-                     rediss, too) with a host or path",
+                    "expected redis://, unix://, redis-sentinel:// or redis-cluster://, or with TLS rediss://, \
+                     rediss-sentinel:// or rediss-cluster://, with a host or path",
                 )
             })?;
             Place::Server(Box::new(with_tcp(info)))

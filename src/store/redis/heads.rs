@@ -1,5 +1,5 @@
-//! How far followed streams go: asked of those that may have been deleted or rolled back, and of all where job streams are
-//! served.
+//! How far followed streams go: asked of those that may have been deleted or rolled back, and of all where job
+//! streams are served.
 
 use super::ask::send_all;
 use super::link::{checked, is_not_here};

@@ -26,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// one connection was lost.
 const REDIAL: Duration = Duration::from_millis(100);
 
-/// What the way to the server may need a second for: so much longer a call may take that brings as much. A large publish
-/// would else be sent again and again, and never arrive.
+/// What the way to the server may need a second for: so much longer a call may take that brings as much. A large
+/// publish would else be sent again and again, and never arrive.
 const A_SECONDS_BYTES: usize = 1 << 20;
 
 /// A connection that heals itself. Clones share it.
@@ -112,12 +112,10 @@ impl Link {
             drop(self.shared.dialled.subscribe().wait_for(|dialled| *dialled).await);
         }
         self.renew_after_a_loss().await;
-        let (mut generation, mut connection) = self.connection()?;
         let bytes: usize = commands.cmd_iter().map(text_bytes).sum();
-        if bytes >= A_SECONDS_BYTES {
-            let more = Duration::from_secs((bytes / A_SECONDS_BYTES) as u64);
-            connection.set_response_timeout(self.shared.making.timeout + more);
-        }
+        let limit =
+            self.shared.making.timeout + Duration::from_secs((bytes / A_SECONDS_BYTES) as u64);
+        let (mut generation, mut connection) = self.connection(limit)?;
         let mut sent = connection.send_packed_commands(commands, 0, commands.len()).await;
         if self.shared.purpose == Use::Reads
             && let Err(e) = &sent
@@ -127,7 +125,7 @@ impl Link {
             let dialled = self.shared.dialled.subscribe();
             self.take_down(generation, describe(e));
             self.wait_for(dialled, self.shared.making.timeout).await;
-            (generation, connection) = self.connection()?;
+            (generation, connection) = self.connection(limit)?;
             sent = connection.send_packed_commands(commands, 0, commands.len()).await;
         }
         match sent {
@@ -194,9 +192,14 @@ impl Link {
         drop(tokio::time::timeout(patience, dialled.changed()).await);
     }
 
-    fn connection(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
+    /// The connection, for a call that may take so long.
+    fn connection(&self, limit: Duration) -> Result<(u64, MultiplexedConnection), StoreError> {
         match &*self.shared.state.lock() {
-            State::Up { generation, connection, .. } => Ok((*generation, connection.clone())),
+            State::Up { generation, connection, .. } => {
+                let mut connection = connection.clone();
+                connection.set_response_timeout(limit);
+                Ok((*generation, connection))
+            }
             State::Down { reason, .. } => Err(StoreError::Unreachable { reason: reason.clone() }),
         }
     }

@@ -201,8 +201,8 @@ impl Server {
                     wanted.min((room / one).max(1))
                 }
             };
-            let pace = *self.inner.range_pace.lock();
-            let count = pace.of(count);
+            let wanted = count;
+            let count = self.inner.range_pace.lock().of(wanted);
             let mut command = match request.order {
                 Order::Ascending => redis::cmd("XRANGE"),
                 Order::Descending => redis::cmd("XREVRANGE"),
@@ -216,14 +216,19 @@ impl Server {
             let reply = match self.inner.ranges.here().command(command).await {
                 Ok(reply) => reply,
                 Err(StoreError::NoAnswer { .. }) if count > 1 => {
-                    *self.inner.range_pace.lock() = pace.slower();
+                    let mut pace = self.inner.range_pace.lock();
+                    *pace = pace.slower();
                     continue;
                 }
                 Err(e) => return Err(e),
             };
-            *self.inner.range_pace.lock() = pace.faster();
             let events = reply::events(run, stream, reply)?;
             let all = events.len() < count;
+            if !all && count < wanted {
+                // Only where less was asked for than was there has it been seen to be in time.
+                let mut pace = self.inner.range_pace.lock();
+                *pace = pace.faster();
+            }
             bytes += events.iter().map(|e| e.event.data.len() + 256).sum::<usize>();
             let Some(last) = events.last().map(|e| e.id) else { break };
             page.events.extend(events);
