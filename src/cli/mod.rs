@@ -9,6 +9,7 @@ mod dotenv;
 mod files;
 mod history;
 mod output;
+mod pipe;
 mod publish;
 mod runs;
 mod scheduling;

@@ -3,7 +3,7 @@
 use super::client::{Client, run_argument, text_of};
 use super::output::{Printer, goes_on};
 use super::sse::Frames;
-use super::{Failure, Target, say};
+use super::{Failure, Target, pipe, say};
 use crate::event::{EventId, RunId};
 use crate::telemetry::log::one_line;
 use clap::Args;
@@ -53,6 +53,7 @@ pub(super) fn run(args: &TailArgs) -> Result<(), Failure> {
             Some(id.to_owned())
         }
     };
+    pipe::end_with_the_reader();
     let printer = Printer::new(args.json);
     let mut connected_once = false;
     loop {

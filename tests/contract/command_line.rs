@@ -189,6 +189,22 @@ fn publish_and_tail_talk_to_a_hub() {
 }
 
 #[test]
+fn tail_ends_when_nobody_reads_it_any_more() {
+    let setup = Setup::embedded();
+    let hub = setup.hub();
+    hub.publish_numbers("r", 1, 1);
+    let mut tail = setup.command();
+    tail.args(["tail", "r", "--url", &format!("http://127.0.0.1:{}", hub.port)]);
+    let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    // Nothing more comes, and the run goes on.
+    drop(lines);
+    let ended = until("tail ends", || tail.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+}
+
+#[test]
 fn tail_goes_on_after_a_lost_connection() {
     let setup = Setup::embedded();
     let mut hub = setup.hub();
