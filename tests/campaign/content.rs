@@ -57,10 +57,7 @@ pub fn seen_in_redis(id: &str, fields: &HashMap<String, String>) -> Result<Seen,
     let field = |name: &str| fields.get(name).map(String::as_str);
     let wrong = || format!("an odd entry at {id}: {fields:?}");
     let kind = field("event_category").zip(field("event_action")).ok_or_else(wrong)?;
-    let sequence = match field("sequence") {
-        Some(number) => Some(number.parse().map_err(|_| wrong())?),
-        None => None,
-    };
+    let sequence = field("sequence").map(str::parse).transpose().map_err(|_| wrong())?;
     let data: Option<Value> = field("data").and_then(|data| serde_json::from_str(data).ok());
     let place = Place { id: id.parse()?, sequence };
     let kind = format!("{}.{}", kind.0, kind.1);

@@ -1,8 +1,7 @@
 //! A program that adds events to Redis itself, past every hub, and never twice.
 
 use super::content::make;
-use super::publisher::Leaver;
-use super::shared::Shared;
+use super::shared::{Leaver, Shared};
 use crate::history::{Outcome, Place, What};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -1,7 +1,7 @@
 //! A publisher: one publish after the other, each repeated until the hub has taken it.
 
 use super::content::make;
-use super::shared::Shared;
+use super::shared::{Leaver, Shared};
 use super::wire::{Lost, Wire};
 use crate::common::{Answer, Request};
 use crate::history::{Outcome, Place, Sent, What};
@@ -29,15 +29,6 @@ pub fn publish(shared: &Shared, number: usize, seed: u64) {
         let op = publisher.draw();
         publisher.bring(&op);
         std::thread::sleep(Duration::from_millis(publisher.random.random_range(PACE)));
-    }
-}
-
-/// Says that the publisher has ended, in a panic too: others wait for it.
-pub struct Leaver<'a>(pub &'a Shared);
-
-impl Drop for Leaver<'_> {
-    fn drop(&mut self) {
-        self.0.publishing.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -85,6 +85,15 @@ impl Drop for Ender<'_> {
     }
 }
 
+/// Says that a publisher has ended, in a panic too: others wait for it.
+pub struct Leaver<'a>(pub &'a Shared);
+
+impl Drop for Leaver<'_> {
+    fn drop(&mut self) {
+        self.0.publishing.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What a panic said.
 pub fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -41,10 +41,6 @@ struct Stretch<'a> {
     from: Option<u64>,
     /// It began at the run's start.
     all: bool,
-    /// The first event that came.
-    first: Option<EventId>,
-    /// What came without a number.
-    unnumbered: BTreeSet<EventId>,
     seen: HashMap<&'a str, Place>,
     numbers: BTreeSet<u64>,
     high: Option<Place>,
@@ -62,8 +58,6 @@ impl<'a> Stretch<'a> {
             index,
             from: None,
             all: false,
-            first: None,
-            unnumbered: BTreeSet::new(),
             seen: HashMap::new(),
             numbers: BTreeSet::new(),
             high: None,
@@ -110,19 +104,13 @@ impl<'a> Stretch<'a> {
             let (place, behind) = (entry.place, high);
             findings.push(Finding::Backwards { whose: subscriber, run, key, place, behind });
         }
-        match entry.place.sequence {
-            Some(number) => {
-                if std::mem::take(&mut self.gap) {
-                    let high = self.high.and_then(|high| high.sequence);
-                    self.excused.push((high.or(self.from).unwrap_or(0), number));
-                }
-                self.numbers.insert(number);
+        if let Some(number) = entry.place.sequence {
+            if std::mem::take(&mut self.gap) {
+                let high = self.high.and_then(|high| high.sequence);
+                self.excused.push((high.or(self.from).unwrap_or(0), number));
             }
-            None => {
-                self.unnumbered.insert(entry.place.id);
-            }
+            self.numbers.insert(number);
         }
-        self.first.get_or_insert(entry.place.id);
         if self.high.is_none_or(|high| high.id < entry.place.id) {
             self.high = Some(entry.place.after(self.high));
         }
@@ -159,12 +147,13 @@ impl<'a> Stretch<'a> {
     /// The same of what other programs have added. Of what lies before the first event that came it is not known
     /// whether it was to come, unless all was.
     fn unnumbered_end(&self, findings: &mut Vec<Finding>) {
-        let (Some(first), Some(high)) = (self.first, self.high) else { return };
+        let first = self.seen.values().map(|place| place.id).min();
+        let (Some(first), Some(high)) = (first, self.high) else { return };
         let history = self.index.history(self.run).iter();
         let missing = history.filter(|entry| {
             let Place { id, sequence } = entry.place;
             let wanted = id < high.id && (id > first || self.all);
-            sequence.is_none() && wanted && !self.unnumbered.contains(&id)
+            sequence.is_none() && wanted && !self.seen.contains_key(entry.key)
         });
         findings.extend(missing.map(|entry| Finding::SkippedUnnumbered {
             subscriber: self.subscriber.to_owned(),

@@ -99,9 +99,7 @@ impl Hub {
             ended: false,
         })
     }
-}
 
-impl Hub {
     /// What [`subscribe_many`](Self::subscribe_many) would come to, without a stream.
     pub async fn can_subscribe_many(
         &self,

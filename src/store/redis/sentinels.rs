@@ -20,8 +20,9 @@ pub(super) struct Sentinels {
 
 impl Sentinels {
     /// What a URL of sentinels says.
-    pub(super) const EXPECTED: &str = "expected redis-sentinel:// or rediss-sentinel:// \
-         and [user:password@]host:port,host:port/master_name, with ?db=, &sentinel_username=, &sentinel_password= if need be";
+    pub(super) const EXPECTED: &str = "expected redis-sentinel:// or rediss-sentinel:// and \
+         [user:password@]host:port,host:port/master_name, with ?db=, &sentinel_username=, &sentinel_password= \
+         if need be";
 
     /// From such a URL, without its scheme. The user's name and password are the servers'.
     pub(super) fn parse(transport: Transport, rest: &str) -> Option<Self> {

@@ -192,7 +192,7 @@ impl Server {
         while start <= end {
             // One more than asked for tells whether there is more.
             let wanted = request.limit.saturating_add(1) - page.events.len();
-            let count = match page.events.len() {
+            let fits = match page.events.len() {
                 0 => wanted.min(FIRST_READ),
                 // At most as many as will do if the next ones are like the last ones.
                 read => {
@@ -201,8 +201,7 @@ impl Server {
                     wanted.min((room / one).max(1))
                 }
             };
-            let wanted = count;
-            let count = self.inner.range_pace.lock().of(wanted);
+            let count = self.inner.range_pace.lock().of(fits);
             let mut command = match request.order {
                 Order::Ascending => redis::cmd("XRANGE"),
                 Order::Descending => redis::cmd("XREVRANGE"),
@@ -224,7 +223,7 @@ impl Server {
             };
             let events = reply::events(run, stream, reply)?;
             let all = events.len() < count;
-            if !all && count < wanted {
+            if !all && count < fits {
                 // Only where less was asked for than was there has it been seen to be in time.
                 let mut pace = self.inner.range_pace.lock();
                 *pace = pace.faster();
