@@ -38,8 +38,8 @@ pub use publish::{Ack, PublishError, Published};
 pub use publisher::Publish;
 pub use run::{Gap, GapReason};
 pub use subscriber::{
-    CloseReason, Control, Item, ManySubscription, ReadyEvent, Shape, Start, SubscribeError,
-    SubscribeOptions, Subscription,
+    CloseReason, Control, Item, ManySubscription, ReadyEvent, Shape, Shortcut, Start,
+    SubscribeError, SubscribeOptions, Subscription,
 };
 
 use crate::config::Config;

@@ -3,7 +3,7 @@
 
 use super::Core;
 use super::run::{Attach, Retire, RunActor};
-use super::subscriber::{CloseReason, FromRun};
+use super::subscriber::{CloseReason, Feed, FromRun};
 use crate::event::{EventId, RunId, Sequence};
 use actix::{Addr, Recipient};
 use parking_lot::Mutex;
@@ -33,7 +33,9 @@ pub(super) struct Roster(Mutex<RosterState>);
 
 #[derive(Default)]
 pub(super) struct RosterState {
-    pub(super) subscribers: HashMap<SubscriberKey, Recipient<FromRun>>,
+    pub(super) subscribers: HashMap<SubscriberKey, Listener>,
+    /// How many of them are near.
+    near: usize,
     /// Up to where the run has been broadcast, and the number of the event there.
     pub(super) reached: Option<(EventId, Option<Sequence>)>,
     /// The actor whose word counts.
@@ -49,6 +51,54 @@ pub(super) struct RosterState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SubscriberKey(u64);
 
+/// Subscribers of a run that are near it: their feeds take live batches on the thread of the RunActor. They are few,
+/// since what is little it even writes to their readers, one after the other. All others have their actors woken, which
+/// share the work out over the HTTP workers and put many events into one write.
+const NEAR: usize = 4;
+
+/// A subscriber that hears of a run.
+#[derive(Clone)]
+pub(super) struct Listener {
+    mailbox: Recipient<FromRun>,
+    feed: Arc<Feed>,
+    near: bool,
+}
+
+impl Listener {
+    /// The subscriber with this mailbox and this feed.
+    pub(super) fn new(mailbox: Recipient<FromRun>, feed: &Arc<Feed>) -> Self {
+        Self { mailbox, feed: Arc::clone(feed), near: false }
+    }
+
+    /// Tells it something of the run.
+    pub(super) fn tell(&self, message: &FromRun) {
+        let mail = match self.near {
+            true => self.feed.take(message),
+            false => Some(message.clone()),
+        };
+        if let Some(mail) = mail {
+            self.mailbox.do_send(mail);
+        }
+    }
+}
+
+impl RosterState {
+    fn add(&mut self, key: SubscriberKey, mut listener: Listener) {
+        if self.near < NEAR {
+            self.near += 1;
+            listener.near = true;
+            listener.feed.is_near();
+        }
+        self.subscribers.insert(key, listener);
+    }
+
+    fn remove(&mut self, key: SubscriberKey) {
+        if self.subscribers.remove(&key).is_some_and(|listener| listener.near) {
+            self.near -= 1;
+        }
+    }
+}
+
 impl Roster {
     pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, RosterState> {
         self.0.lock()
@@ -57,7 +107,7 @@ impl Roster {
     /// Sends the same to every subscriber.
     pub(super) fn broadcast(&self, message: &FromRun) {
         for subscriber in self.lock().subscribers.values() {
-            subscriber.do_send(message.clone());
+            subscriber.tell(message);
         }
     }
 
@@ -118,7 +168,7 @@ impl Registry {
         &self,
         core: &Arc<Core>,
         run: &RunId,
-        subscriber: Recipient<FromRun>,
+        listener: Listener,
         position: EventId,
         cursor: EventId,
     ) -> SubscriberKey {
@@ -129,7 +179,7 @@ impl Registry {
             roster.lock().reached = Some((position, None));
             self.start(core, run, roster)
         });
-        slot.roster.lock().subscribers.insert(key, subscriber);
+        slot.roster.lock().add(key, listener);
         slot.actor.do_send(Attach { key, cursor });
         key
     }
@@ -138,7 +188,7 @@ impl Registry {
     pub(super) fn detach(&self, run: &RunId, key: SubscriberKey) {
         if let Some(slot) = self.slots.lock().get(run) {
             let mut roster = slot.roster.lock();
-            roster.subscribers.remove(&key);
+            roster.remove(key);
             if roster.subscribers.is_empty() {
                 slot.actor.do_send(Retire);
             }

@@ -12,7 +12,7 @@ use super::turns::Turn;
 use crate::event::frame::Framing;
 use crate::event::{EventId, Filter, RunId, many_cursor};
 use crate::hub::{
-    Item, ManySubscription, Shape, Start, SubscribeError, SubscribeOptions, Subscription,
+    Item, ManySubscription, Shape, Shortcut, Start, SubscribeError, SubscribeOptions, Subscription,
 };
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::Method;
@@ -186,6 +186,14 @@ impl<S: Source> MessageBody for StreamBody<S> {
 }
 
 impl Source for Subscription {
+    fn rest(&mut self, shortcut: impl FnOnce() -> Box<dyn Shortcut>) -> bool {
+        Self::rest(self, shortcut)
+    }
+
+    fn wake_up(&mut self) -> Option<Bytes> {
+        Self::wake_up(self)
+    }
+
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             match ready!(self.poll_next(cx)) {

@@ -53,6 +53,11 @@ pub(super) struct Turn {
 }
 
 impl Turn {
+    /// Whether what was pending last waits for its turn, not for something to take.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.asked
+    }
+
     /// What `next` gives, in turn.
     pub(super) fn poll<T>(
         &mut self,

@@ -122,9 +122,9 @@ impl Handler<Attach> for RunActor {
         let subscriber = self.roster.lock().subscribers.get(&attach.key).cloned();
         let Some(subscriber) = subscriber else { return };
         for batch in self.ring.since(attach.cursor) {
-            subscriber.do_send(FromRun::Batch { batch: Arc::clone(batch), gap: None });
+            subscriber.tell(&FromRun::Batch { batch: Arc::clone(batch), gap: None });
         }
-        subscriber.do_send(FromRun::Reached(reached));
+        subscriber.tell(&FromRun::Reached(reached));
     }
 }
 

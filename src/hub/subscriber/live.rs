@@ -1,4 +1,4 @@
-//! What a subscriber does with the batches it hears: the seam says whether, the outbox gets them. No actor
+//! What is done with the live batches that a subscriber hears: the seam says whether, the outbox gets them. No actor
 //! and no store is in it.
 
 use super::control::Control;
@@ -9,7 +9,7 @@ use crate::hub::run::Gap;
 
 /// What is left to do once a live batch was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AfterBatch {
+pub(in crate::hub) enum AfterBatch {
     /// Nothing.
     Nothing,
     /// To read the store: something lies before the batch.

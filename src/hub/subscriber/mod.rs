@@ -1,11 +1,12 @@
 //! The SubscriberActor: one reader's way through a run, from its cursor to the live feed.
 //!
-//! It reads the store until it has caught up, then takes the batches its RunActor shares ([`live`]); where
-//! exactly one goes over into the other is decided in [`seam`]. What it has for its reader goes into a
+//! It reads the store until it has caught up, then takes the batches its RunActor shares ([`live`]), or that takes them
+//! in its stead ([`feed`]); where exactly one goes over into the other is decided in [`seam`]. What it has for its reader goes into a
 //! bounded [`outbox`]. A reader that is slow falls behind and is served from the store again; one that takes
 //! nothing for long is cut.
 
 mod control;
+mod feed;
 mod live;
 mod many;
 pub(super) mod measured;
@@ -13,17 +14,21 @@ mod opening;
 mod outbox;
 mod seam;
 mod session;
+mod shortcut;
 
 pub use control::{CloseReason, Control};
 pub use many::ManySubscription;
 pub use outbox::{Item, Outbox, Pulled, ReadyEvent, Shape};
 pub use session::{Start, SubscribeError, SubscribeOptions, Subscription};
+pub use shortcut::Shortcut;
+
+pub(super) use feed::Feed;
 
 use super::Core;
 use super::mode::Mode;
 use super::obituary::Obituary;
 use super::pages::ReadPage;
-use super::registry::SubscriberKey;
+use super::registry::{Listener, SubscriberKey};
 use super::run::Gap;
 use crate::event::{EncodedBatch, EventId, RunId, Timestamp, delta};
 use crate::store::RangeRequest;
@@ -42,6 +47,8 @@ use std::time::{Duration, Instant};
 pub(super) enum FromRun {
     /// New events, behind a gap or not.
     Batch { batch: Arc<EncodedBatch>, gap: Option<Gap> },
+    /// New events were put into the feed. What is left to do.
+    Heard(AfterBatch),
     /// The run has been broadcast up to here.
     Reached(EventId),
     /// The run's events were lost; positions begin anew. When another hub deleted the run, in ms since the Unix epoch,
@@ -74,7 +81,7 @@ pub(super) struct SubscriberActor {
     core: Arc<Core>,
     run: RunId,
     outbox: Arc<Outbox>,
-    seam: Seam,
+    feed: Arc<Feed>,
     /// Where the run stood when the reader came.
     known_last: EventId,
     /// The oldest event that the run held then, if that is known and the log has not begun anew.
@@ -106,7 +113,7 @@ impl SubscriberActor {
                     }
                 }
                 actor.outbox.restart(known.cursor, known.ended);
-                actor.seam = Seam::new(known.cursor);
+                *actor.feed.seam() = Seam::new(known.cursor);
                 actor.known_last = known.last;
                 actor.doubtful = known.doubtful;
                 actor.known_first = known.first;
@@ -121,9 +128,9 @@ impl SubscriberActor {
 
     /// Begins to hear of the run.
     fn attach(&mut self, ctx: &mut Context<Self>) {
-        let (cursor, position) = (self.seam.cursor(), self.known_last);
-        let subscriber = ctx.address().recipient();
-        let key = self.core.registry.attach(&self.core, &self.run, subscriber, position, cursor);
+        let (cursor, position) = (self.feed.seam().cursor(), self.known_last);
+        let listener = Listener::new(ctx.address().recipient(), &self.feed);
+        let key = self.core.registry.attach(&self.core, &self.run, listener, position, cursor);
         self.key = Some(key);
         // It may have changed while nobody could tell this reader.
         self.tell_mode();
@@ -132,15 +139,17 @@ impl SubscriberActor {
             return self.close(CloseReason::Shutdown, ctx);
         }
         let must_read = self.reset_from.is_some() || self.doubtful;
-        match self.seam.begin(position, must_read) {
+        let read = self.feed.seam().begin(position, must_read);
+        match read {
             true => self.read(ctx),
             false => self.end_if_over(ctx),
         }
+        self.feed.handled();
     }
 
     fn read(&mut self, ctx: &mut Context<Self>) {
-        let (core, run, cursor) = (Arc::clone(&self.core), self.run.clone(), self.seam.cursor());
-        self.seam.read_begins();
+        let (core, run) = (Arc::clone(&self.core), self.run.clone());
+        let cursor = self.feed.seam().read_begins();
         let folds = self.outbox.folds().cloned();
         let held = self.known_first.map(|first| (first, self.known_last));
         let read = async move {
@@ -163,10 +172,10 @@ impl SubscriberActor {
     }
 
     fn take_page(&mut self, page: Arc<ReadPage>, ctx: &mut Context<Self>) {
-        if self.seam.page_is_stale() {
+        if self.feed.seam().page_is_stale() {
             return self.read(ctx);
         }
-        let cursor = self.seam.cursor();
+        let cursor = self.feed.seam().cursor();
         let (at, first) = (self.outbox.progress().sequence, page.first);
         if let Some(requested) = self.reset_from.take() {
             let oldest = first.map(|(id, _)| id);
@@ -202,7 +211,7 @@ impl SubscriberActor {
                 ctx.run_later(RETRY_AFTER, move |actor, ctx| actor.find_gap(page, cursor, ctx));
                 return;
             };
-            if actor.seam.page_is_stale() {
+            if actor.feed.seam().page_is_stale() {
                 return actor.read(ctx);
             }
             if let (Some(oldest), Some((_, sequence))) = (oldest.events.first(), page.first)
@@ -220,8 +229,12 @@ impl SubscriberActor {
     }
 
     fn deliver_page(&mut self, page: &ReadPage, ctx: &mut Context<Self>) {
-        live::deliver(&mut self.seam, &self.outbox, &page.batch);
-        match self.seam.after_page(page.first.is_none(), page.more, self.outbox.is_full()) {
+        let after = {
+            let seam = &mut *self.feed.seam();
+            live::deliver(seam, &self.outbox, &page.batch);
+            seam.after_page(page.first.is_none(), page.more, self.outbox.is_full())
+        };
+        match after {
             AfterPage::Read => self.read(ctx),
             AfterPage::WaitForRoom => self.wait_for_room(ctx),
             AfterPage::Live => self.end_if_over(ctx),
@@ -247,7 +260,7 @@ impl SubscriberActor {
         match self.outbox.at_end() {
             AtEnd::Close => self.close(CloseReason::RunFinished, ctx),
             // More may come of a run that is over: what is behind is read first, and then this is said.
-            AtEnd::Stay if self.outbox.is_full() && self.seam.fall_behind() => {
+            AtEnd::Stay if self.outbox.is_full() && self.feed.seam().fall_behind() => {
                 self.wait_for_room(ctx);
             }
             AtEnd::Stay => self.outbox.push_control(Control::Close(CloseReason::RunFinished)),
@@ -292,6 +305,61 @@ impl SubscriberActor {
         let next = self.outbox.heartbeat(now, config.heartbeat).min(config.stall_timeout / 4);
         ctx.run_later(next.max(Duration::from_millis(10)), Self::watch);
     }
+    fn hear(&mut self, message: FromRun, ctx: &mut Context<Self>) {
+        match message {
+            FromRun::Batch { batch, gap } => {
+                let after = live::hear(&mut self.feed.seam(), &self.outbox, &batch, gap);
+                self.go_on(after, ctx);
+            }
+            FromRun::Heard(after) => self.go_on(after, ctx),
+            FromRun::Reached(position) => {
+                let read = self.feed.seam().on_reached(position);
+                if read {
+                    self.read(ctx);
+                }
+            }
+            FromRun::Reset { deleted_at } => self.begin_anew(deleted_at, ctx),
+            FromRun::ModeChanged => self.tell_mode(),
+            FromRun::Close(reason) => self.close(reason, ctx),
+        }
+    }
+
+    /// Does what is left to do after a live batch.
+    fn go_on(&mut self, after: AfterBatch, ctx: &mut Context<Self>) {
+        match after {
+            AfterBatch::Nothing => {}
+            AfterBatch::Read => {
+                metrics::fell_behind();
+                self.read(ctx);
+            }
+            AfterBatch::WaitForRoom => {
+                metrics::fell_behind();
+                self.wait_for_room(ctx);
+            }
+            AfterBatch::End => self.end(ctx),
+        }
+    }
+
+    /// The run's positions begin anew.
+    fn begin_anew(&mut self, deleted_at: Option<u64>, ctx: &mut Context<Self>) {
+        let cursor = self.feed.seam().cursor();
+        // Whoever has nothing yet misses nothing.
+        if cursor > EventId::START {
+            match deleted_at {
+                Some(at) if cursor.ms <= at => return self.close(CloseReason::RunDeleted, ctx),
+                // It reads what was stored since, in order; what comes twice is ignored.
+                Some(_) => return,
+                None => {}
+            }
+            self.reset_from.get_or_insert(cursor);
+        }
+        self.outbox.restart(EventId::START, false);
+        self.known_first = None;
+        let read = self.feed.seam().reset();
+        if read {
+            self.read(ctx);
+        }
+    }
 }
 
 impl Actor for SubscriberActor {
@@ -327,49 +395,8 @@ impl Handler<FromRun> for SubscriberActor {
     type Result = ();
 
     fn handle(&mut self, message: FromRun, ctx: &mut Self::Context) {
-        match message {
-            FromRun::Batch { batch, gap } => {
-                match live::hear(&mut self.seam, &self.outbox, &batch, gap) {
-                    AfterBatch::Nothing => {}
-                    AfterBatch::Read => {
-                        metrics::fell_behind();
-                        self.read(ctx);
-                    }
-                    AfterBatch::WaitForRoom => {
-                        metrics::fell_behind();
-                        self.wait_for_room(ctx);
-                    }
-                    AfterBatch::End => self.end(ctx),
-                }
-            }
-            FromRun::Reached(position) => {
-                if self.seam.on_reached(position) {
-                    self.read(ctx);
-                }
-            }
-            FromRun::Reset { deleted_at } => {
-                let cursor = self.seam.cursor();
-                // Whoever has nothing yet misses nothing.
-                if cursor > EventId::START {
-                    match deleted_at {
-                        Some(at) if cursor.ms <= at => {
-                            return self.close(CloseReason::RunDeleted, ctx);
-                        }
-                        // It reads what was stored since, in order; what comes twice is ignored.
-                        Some(_) => return,
-                        None => {}
-                    }
-                    self.reset_from.get_or_insert(cursor);
-                }
-                self.outbox.restart(EventId::START, false);
-                self.known_first = None;
-                if self.seam.reset() {
-                    self.read(ctx);
-                }
-            }
-            FromRun::ModeChanged => self.tell_mode(),
-            FromRun::Close(reason) => self.close(reason, ctx),
-        }
+        self.hear(message, ctx);
+        self.feed.handled();
     }
 }
 
@@ -377,7 +404,8 @@ impl Handler<Room> for SubscriberActor {
     type Result = ();
 
     fn handle(&mut self, _: Room, ctx: &mut Self::Context) {
-        if self.seam.room() {
+        let read = self.feed.seam().room();
+        if read {
             self.read(ctx);
         }
     }

@@ -4,11 +4,13 @@
 
 use super::control::{CloseReason, Control, heartbeat};
 use super::session::{AtEnd, Start};
+use super::shortcut::{ShortWay, Shortcut};
 use crate::event::frame::Framing;
 use crate::event::{EncodedBatch, EventId, EventType, Filter, Lifecycle, Sequence, Timestamp};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -71,6 +73,8 @@ pub struct Outbox {
     at_end: AtEnd,
     /// Bytes from which on it is full. One batch may stand over.
     limit: usize,
+    /// Whether its reader is near the run.
+    near: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -84,6 +88,7 @@ struct State {
     closed: bool,
     orphaned: bool,
     waker: Option<Waker>,
+    short_way: ShortWay,
     last_push: Instant,
     /// The last two bytes that were taken; they tell whether a frame is half taken.
     taken: Vec<u8>,
@@ -130,12 +135,14 @@ impl Outbox {
             closed: false,
             orphaned: false,
             waker: None,
+            short_way: ShortWay::default(),
             last_push: Instant::now(),
             taken: Vec::new(),
             untaken_since: None,
         };
         let (limit, at_end) = (limit.max(1), AtEnd::Close);
-        Self { filter, shape, folds, at_end, limit, state: Mutex::new(state) }
+        let near = AtomicBool::new(false);
+        Self { filter, shape, folds, at_end, limit, near, state: Mutex::new(state) }
     }
 
     /// The same for a stream that does this at the end of its run.
@@ -146,6 +153,11 @@ impl Outbox {
     /// What its stream does at the end of its run.
     pub(super) fn at_end(&self) -> AtEnd {
         self.at_end
+    }
+
+    /// Its reader is near the run, from now on.
+    pub(super) fn is_near(&self) {
+        self.near.store(true, Ordering::Relaxed);
     }
 
     /// Puts the wanted events of a batch behind a position in, and moves on past the batch.
@@ -177,7 +189,7 @@ impl Outbox {
         if let Some(lifecycle) = batch.lifecycle_after(position) {
             progress.ended = matches!(lifecycle, Lifecycle::Ended(_));
         }
-        state.wake();
+        state.hand_over();
     }
 
     /// The filter, if deltas that are stored are folded.
@@ -207,7 +219,7 @@ impl Outbox {
     pub(super) fn push(&self, item: Item) {
         let mut state = self.state.lock();
         state.push(item);
-        state.wake();
+        state.hand_over();
     }
 
     /// The last frame: the reader gets what is queued, then this, then the end. A reader that is cut for
@@ -277,7 +289,7 @@ impl Outbox {
             return every.saturating_sub(silence);
         }
         state.push(Item::Bytes(heartbeat(Timestamp::now())));
-        state.wake();
+        state.hand_over();
         every
     }
 
@@ -292,17 +304,32 @@ impl Outbox {
         std::mem::take(&mut self.state.lock().orphaned)
     }
 
+    /// The reader's side has written everything and rests: what comes may go the short way, if the reader is near its run.
+    /// False if there is something to take.
+    pub(super) fn rest(&self, shortcut: impl FnOnce() -> Box<dyn Shortcut>) -> bool {
+        if !self.near.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut state = self.state.lock();
+        let rests = state.chunks.is_empty() && !state.closed && !state.orphaned;
+        if rests {
+            state.short_way.open(shortcut());
+        }
+        rests
+    }
+
+    /// The reader's side rests no more. What it has to write first.
+    pub(super) fn wake_up(&self) -> Option<Bytes> {
+        self.state.lock().short_way.close()
+    }
+
     /// The reader's side: the next item.
     pub(super) fn poll_pull(&self, cx: &Context<'_>) -> Poll<Pulled> {
         let mut state = self.state.lock();
         match state.chunks.pop_front() {
             Some(chunk) => {
                 state.bytes -= chunk.len();
-                if let Item::Bytes(bytes) = &chunk {
-                    state.taken.extend_from_slice(&bytes[bytes.len().saturating_sub(2)..]);
-                    let surplus = state.taken.len().saturating_sub(2);
-                    state.taken.drain(..surplus);
-                }
+                state.note_taken(&chunk);
                 state.untaken_since = (!state.chunks.is_empty()).then(Instant::now);
                 let tell_of_room = state.wants_room && state.bytes <= self.limit / 2;
                 state.wants_room &= !tell_of_room;
@@ -356,6 +383,40 @@ impl State {
             }
             other => self.chunks.push_back(other),
         }
+    }
+
+    fn note_taken(&mut self, item: &Item) {
+        if let Item::Bytes(bytes) = item {
+            self.taken.extend_from_slice(&bytes[bytes.len().saturating_sub(2)..]);
+            let surplus = self.taken.len().saturating_sub(2);
+            self.taken.drain(..surplus);
+        }
+    }
+
+    /// Brings what is queued to the reader the short way, or else wakes the reader's side.
+    fn hand_over(&mut self) {
+        if !(self.short_way.is_open() && self.goes_the_short_way()) {
+            self.wake();
+        }
+    }
+
+    /// Whether the reader has all that was queued. Else its side has something to do. Apart from the rest, as most
+    /// outboxes have no such way and are many.
+    #[inline(never)]
+    fn goes_the_short_way(&mut self) -> bool {
+        let mut pieces = self.chunks.iter().filter_map(|item| match item {
+            Item::Bytes(bytes) => Some(bytes),
+            Item::Event(_) | Item::Control(_) => None,
+        });
+        if !self.short_way.send(self.bytes, &mut pieces) {
+            return false;
+        }
+        for item in std::mem::take(&mut self.chunks) {
+            self.note_taken(&item);
+        }
+        self.bytes = 0;
+        self.untaken_since = None;
+        self.short_way.is_open()
     }
 
     fn wake(&mut self) {

@@ -95,9 +95,10 @@ impl Seam {
         read
     }
 
-    /// A read of the store begins now.
-    pub(super) fn read_begins(&mut self) {
+    /// A read of the store begins now, behind the position that this gives.
+    pub(super) fn read_begins(&mut self) -> EventId {
         self.head_then = self.head;
+        self.cursor
     }
 
     /// Whether the page that has just come is to be thrown away and the store read again.

@@ -1,8 +1,9 @@
 //! A reader's stream: opening it, reading from it, and giving it a new SubscriberActor should its own die.
 
+use super::feed::Feed;
 use super::opening::Opening;
 use super::outbox::{Item, Progress, Shape};
-use super::seam::Seam;
+use super::shortcut::Shortcut;
 use super::{Gone, Outbox, Room, SubscriberActor};
 use crate::event::{EventId, Filter, RunId};
 use crate::hub::obituary::Obituary;
@@ -82,6 +83,8 @@ pub struct Subscription {
     outbox: Arc<Outbox>,
     actor: Addr<SubscriberActor>,
     place: Arc<Place>,
+    /// Whether whoever takes from it rests.
+    rests: bool,
 }
 
 /// One of the streams that may be open.
@@ -199,7 +202,7 @@ impl Prepared {
             outbox.push(Item::Bytes(retry(config.retry)));
         }
         let actor = start(&core, &run, &outbox, &opening);
-        Subscription { core, run, outbox, actor, place }
+        Subscription { core, run, outbox, actor, place, rests: false }
     }
 }
 
@@ -237,7 +240,7 @@ fn start(
         core: Arc::clone(core),
         run: run.clone(),
         outbox: Arc::clone(outbox),
-        seam: Seam::new(known.cursor),
+        feed: Arc::new(Feed::new(known.cursor, Arc::clone(outbox))),
         known_last: known.last,
         doubtful: known.doubtful,
         known_first: known.first,
@@ -288,6 +291,18 @@ impl Subscription {
         self.outbox.is_taking();
     }
 
+    /// Whoever takes from it has nothing left to write and waits: what comes next may be written by this. False if there
+    /// is something to take.
+    pub fn rest(&mut self, shortcut: impl FnOnce() -> Box<dyn Shortcut>) -> bool {
+        self.rests = self.outbox.rest(shortcut);
+        self.rests
+    }
+
+    /// Whoever takes from it waits no more, and is the only one to write. What it has to write first.
+    pub fn wake_up(&mut self) -> Option<Bytes> {
+        std::mem::take(&mut self.rests).then(|| self.outbox.wake_up()).flatten()
+    }
+
     /// The next item of the stream; none at its end.
     pub fn poll_next(&mut self, cx: &TaskContext<'_>) -> Poll<Option<Item>> {
         if self.outbox.take_orphaned() {
@@ -310,6 +325,8 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        // Nothing is written for nobody.
+        self.wake_up();
         self.actor.do_send(Gone);
     }
 }

@@ -1,5 +1,7 @@
 //! Panics of real actors under load: healed within moments, nothing lost and nothing twice.
 
+mod near;
+
 use super::subscriber::FromRun;
 use super::{Ack, Hub, Item, Published, SubscribeOptions, Subscription};
 use crate::config::Config;
@@ -152,7 +154,11 @@ fn a_subscriber_that_dies_is_replaced_where_it_stopped() {
         let left = 61 - seen.len();
         seen.extend(numbers(&mut stream, left).await);
         assert_eq!(seen, (0..=60).collect::<Vec<_>>());
-        assert_eq!(hub.subscribers(&run_id()), 1);
+        // The last event may have come without the actor; one that died is replaced when the stream is polled.
+        while hub.subscribers(&run_id()) != 1 {
+            let more = poll_fn(|cx| stream.poll_next(cx));
+            assert!(tokio::time::timeout(Duration::from_millis(1), more).await.is_err());
+        }
     });
 }
 

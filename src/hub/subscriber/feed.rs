@@ -1,0 +1,64 @@
+//! A reader's feed: where the reader stands, and its outbox. Its SubscriberActor keeps it. Of a reader that is near its
+//! run the RunActor puts live batches in as well, without waking that actor, whose thread is another.
+//!
+//! What only the actor can do goes to it by mail. As long as anything is in the mail, all goes that way, and so in order.
+
+use super::FromRun;
+use super::live::{AfterBatch, hear};
+use super::outbox::Outbox;
+use super::seam::Seam;
+use crate::event::EventId;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use std::sync::Arc;
+
+/// The feed; see the module.
+pub(in crate::hub) struct Feed {
+    state: Mutex<State>,
+    outbox: Arc<Outbox>,
+}
+
+struct State {
+    seam: Seam,
+    /// Messages of the run that the actor has not handled yet. That it is to begin is one.
+    in_mail: usize,
+}
+
+impl Feed {
+    /// Of a reader that has everything up to `cursor`, and whose actor has not begun to hear of the run.
+    pub(super) fn new(cursor: EventId, outbox: Arc<Outbox>) -> Self {
+        Self { state: Mutex::new(State { seam: Seam::new(cursor), in_mail: 1 }), outbox }
+    }
+
+    /// Where the reader stands. Nobody else moves it meanwhile.
+    pub(super) fn seam(&self) -> MappedMutexGuard<'_, Seam> {
+        MutexGuard::map(self.state.lock(), |state| &mut state.seam)
+    }
+
+    /// The reader is near its run.
+    pub(in crate::hub) fn is_near(&self) {
+        self.outbox.is_near();
+    }
+
+    /// Takes a message of the run, on any thread. What is left for the actor to handle, by mail.
+    pub(in crate::hub) fn take(&self, message: &FromRun) -> Option<FromRun> {
+        let state = &mut *self.state.lock();
+        let mail = match message {
+            FromRun::Batch { batch, gap } if state.in_mail == 0 => {
+                match hear(&mut state.seam, &self.outbox, batch, *gap) {
+                    AfterBatch::Nothing => return None,
+                    after => FromRun::Heard(after),
+                }
+            }
+            other => other.clone(),
+        };
+        state.in_mail += 1;
+        Some(mail)
+    }
+
+    /// The actor has handled a message of the run, or has begun.
+    pub(super) fn handled(&self) {
+        let in_mail = &mut self.state.lock().in_mail;
+        // Of a reader that is not near they are not counted.
+        *in_mail = in_mail.saturating_sub(1);
+    }
+}
