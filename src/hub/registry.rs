@@ -57,7 +57,6 @@ pub(super) struct SubscriberKey(u64);
 const NEAR: usize = 4;
 
 /// A subscriber that hears of a run.
-#[derive(Clone)]
 pub(super) struct Listener {
     mailbox: Recipient<FromRun>,
     feed: Arc<Feed>,
@@ -70,7 +69,7 @@ impl Listener {
         Self { mailbox, feed: Arc::clone(feed), near: false }
     }
 
-    /// Tells it something of the run.
+    /// Tells it something of the run. For whoever has the roster locked, so that one thing comes after the other.
     pub(super) fn tell(&self, message: &FromRun) {
         let mail = match self.near {
             true => self.feed.take(message),
@@ -84,12 +83,16 @@ impl Listener {
 
 impl RosterState {
     fn add(&mut self, key: SubscriberKey, mut listener: Listener) {
-        if self.near < NEAR {
-            self.near += 1;
-            listener.near = true;
-            listener.feed.is_near();
-        }
+        listener.near = self.near < NEAR;
+        self.near += usize::from(listener.near);
+        listener.feed.set_near(listener.near);
         self.subscribers.insert(key, listener);
+    }
+
+    /// Forgets all subscribers, with what lies in their outboxes.
+    fn clear(&mut self) {
+        self.subscribers.clear();
+        self.near = 0;
     }
 
     fn remove(&mut self, key: SubscriberKey) {
@@ -159,6 +162,7 @@ impl Registry {
         }
         if let Some(slot) = self.slots.lock().remove(run) {
             slot.roster.broadcast(&FromRun::Close(CloseReason::RunDeleted));
+            slot.roster.lock().clear();
             slot.actor.do_send(Retire);
         }
     }

@@ -44,8 +44,9 @@ pub(super) trait Source: Unpin + 'static {
 
 /// The rest of a response; ends with it, or when its reader is gone.
 pub(super) struct TakenOver<S> {
-    socket: Arc<Admitted>,
     source: S,
+    /// Behind the source, which may have it too: here it is dropped last, and under no lock.
+    socket: Arc<Admitted>,
     turn: Turn,
     unwritten: VecDeque<Bytes>,
     ended: bool,
@@ -54,7 +55,7 @@ pub(super) struct TakenOver<S> {
 impl<S: Source> TakenOver<S> {
     pub(super) fn new(socket: Admitted, source: S) -> Self {
         let (socket, unwritten) = (Arc::new(socket), VecDeque::new());
-        Self { socket, source, turn: Turn::default(), unwritten, ended: false }
+        Self { source, socket, turn: Turn::default(), unwritten, ended: false }
     }
 
     /// Ready once the reader is gone. Whatever it still says is for nobody: its one request is answered.

@@ -119,8 +119,9 @@ impl Handler<Attach> for RunActor {
             ctx.cancel_future(idle);
         }
         let (reached, _) = self.reached();
-        let subscriber = self.roster.lock().subscribers.get(&attach.key).cloned();
-        let Some(subscriber) = subscriber else { return };
+        // Until it has been told all, it cannot leave, and nobody else tells it anything.
+        let roster = self.roster.lock();
+        let Some(subscriber) = roster.subscribers.get(&attach.key) else { return };
         for batch in self.ring.since(attach.cursor) {
             subscriber.tell(&FromRun::Batch { batch: Arc::clone(batch), gap: None });
         }

@@ -6,7 +6,7 @@
 use super::FromRun;
 use super::live::{AfterBatch, hear};
 use super::outbox::Outbox;
-use super::seam::Seam;
+use super::seam::{AfterPage, Seam};
 use crate::event::EventId;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use std::sync::Arc;
@@ -34,9 +34,9 @@ impl Feed {
         MutexGuard::map(self.state.lock(), |state| &mut state.seam)
     }
 
-    /// The reader is near its run.
-    pub(in crate::hub) fn is_near(&self) {
-        self.outbox.is_near();
+    /// Notes whether the reader is near its run.
+    pub(in crate::hub) fn set_near(&self, near: bool) {
+        self.outbox.set_near(near);
     }
 
     /// Takes a message of the run, on any thread. What is left for the actor to handle, by mail.
@@ -53,6 +53,21 @@ impl Feed {
         };
         state.in_mail += 1;
         Some(mail)
+    }
+
+    /// A page that was read is in the outbox, up to `last`; see [`Seam::after_page`]. The actor is to see to what is next
+    /// before anything else of the run, as if it were mail.
+    pub(super) fn after_page(
+        &self,
+        last: EventId,
+        empty: bool,
+        more: bool,
+        full: bool,
+    ) -> AfterPage {
+        let state = &mut *self.state.lock();
+        state.in_mail += 1;
+        state.seam.delivered(last);
+        state.seam.after_page(empty, more, full)
     }
 
     /// The actor has handled a message of the run, or has begun.

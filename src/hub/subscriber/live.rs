@@ -34,7 +34,8 @@ pub(super) fn hear(
             if let Some(gap) = gap.filter(|gap| gap.requested == seam.cursor()) {
                 outbox.push_control(Control::Gap(gap));
             }
-            deliver(seam, outbox, batch);
+            outbox.push_batch(batch, seam.cursor());
+            seam.delivered(batch.last);
             if seam.is_at_head() && outbox.progress().ended {
                 AfterBatch::End
             } else if outbox.is_full() && seam.fall_behind() {
@@ -44,12 +45,6 @@ pub(super) fn hear(
             }
         }
     }
-}
-
-/// Puts what lies behind the cursor into the outbox.
-pub(super) fn deliver(seam: &mut Seam, outbox: &Outbox, batch: &EncodedBatch) {
-    outbox.push_batch(batch, seam.cursor());
-    seam.delivered(batch.last);
 }
 
 #[cfg(test)]

@@ -229,16 +229,16 @@ impl SubscriberActor {
     }
 
     fn deliver_page(&mut self, page: &ReadPage, ctx: &mut Context<Self>) {
-        let after = {
-            let seam = &mut *self.feed.seam();
-            live::deliver(seam, &self.outbox, &page.batch);
-            seam.after_page(page.first.is_none(), page.more, self.outbox.is_full())
-        };
-        match after {
+        let cursor = self.feed.seam().cursor();
+        // While the store is read nobody else puts anything in, and nobody need wait for this.
+        self.outbox.push_batch(&page.batch, cursor);
+        let (empty, full) = (page.first.is_none(), self.outbox.is_full());
+        match self.feed.after_page(page.batch.last, empty, page.more, full) {
             AfterPage::Read => self.read(ctx),
             AfterPage::WaitForRoom => self.wait_for_room(ctx),
             AfterPage::Live => self.end_if_over(ctx),
         }
+        self.feed.handled();
     }
 
     fn wait_for_room(&mut self, ctx: &mut Context<Self>) {
@@ -305,6 +305,7 @@ impl SubscriberActor {
         let next = self.outbox.heartbeat(now, config.heartbeat).min(config.stall_timeout / 4);
         ctx.run_later(next.max(Duration::from_millis(10)), Self::watch);
     }
+
     fn hear(&mut self, message: FromRun, ctx: &mut Context<Self>) {
         match message {
             FromRun::Batch { batch, gap } => {
@@ -313,7 +314,13 @@ impl SubscriberActor {
             }
             FromRun::Heard(after) => self.go_on(after, ctx),
             FromRun::Reached(position) => {
-                let read = self.feed.seam().on_reached(position);
+                let had = self.outbox.progress().cursor;
+                let read = {
+                    let mut seam = self.feed.seam();
+                    // A RunActor that died may have put in more than it came to note.
+                    seam.delivered(had);
+                    seam.on_reached(position)
+                };
                 if read {
                     self.read(ctx);
                 }

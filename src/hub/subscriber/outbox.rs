@@ -155,9 +155,9 @@ impl Outbox {
         self.at_end
     }
 
-    /// Its reader is near the run, from now on.
-    pub(super) fn is_near(&self) {
-        self.near.store(true, Ordering::Relaxed);
+    /// Notes whether its reader is near the run.
+    pub(super) fn set_near(&self, near: bool) {
+        self.near.store(near, Ordering::Relaxed);
     }
 
     /// Puts the wanted events of a batch behind a position in, and moves on past the batch.
@@ -307,7 +307,7 @@ impl Outbox {
     /// The reader's side has written everything and rests: what comes may go the short way, if the reader is near its run.
     /// False if there is something to take.
     pub(super) fn rest(&self, shortcut: impl FnOnce() -> Box<dyn Shortcut>) -> bool {
-        if !self.near.load(Ordering::Relaxed) {
+        if !self.near.load(Ordering::Relaxed) || self.shape == Shape::Items {
             return true;
         }
         let mut state = self.state.lock();
@@ -411,7 +411,7 @@ impl State {
         if !self.short_way.send(self.bytes, &mut pieces) {
             return false;
         }
-        for item in std::mem::take(&mut self.chunks) {
+        while let Some(item) = self.chunks.pop_front() {
             self.note_taken(&item);
         }
         self.bytes = 0;
