@@ -89,10 +89,9 @@ impl RosterState {
         self.subscribers.insert(key, listener);
     }
 
-    /// Forgets all subscribers, with what lies in their outboxes.
-    fn clear(&mut self) {
-        self.subscribers.clear();
+    fn remove_all(&mut self) -> HashMap<SubscriberKey, Listener> {
         self.near = 0;
+        std::mem::take(&mut self.subscribers)
     }
 
     fn remove(&mut self, key: SubscriberKey) {
@@ -160,10 +159,13 @@ impl Registry {
         if let Some(roster) = &deletion.0 {
             roster.lock().reset_held = None;
         }
-        if let Some(slot) = self.slots.lock().remove(run) {
+        let slot = self.slots.lock().remove(run);
+        if let Some(slot) = slot {
             slot.roster.broadcast(&FromRun::Close(CloseReason::RunDeleted));
-            slot.roster.lock().clear();
             slot.actor.do_send(Retire);
+            // Who leaves does not find it any more; no outbox is to wait until its actor has retired.
+            let gone = slot.roster.lock().remove_all();
+            drop(gone);
         }
     }
 

@@ -104,8 +104,8 @@ impl<S: Source> TakenOver<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes a chunk of what there is, and sends it if it is little. True if the source has no more for now, or it is not
-    /// the stream's turn.
+    /// Makes a chunk of what there is, and sends it if it is little. True if the source has no more for now, or it is
+    /// not the stream's turn.
     fn make_chunk(&mut self, cx: &mut Context<'_>) -> bool {
         let (mut size, mut silent) = (0, false);
         while size < AT_ONCE && self.unwritten.len() < SLICES - 2 {
@@ -148,8 +148,8 @@ impl<S: Source> TakenOver<S> {
     }
 }
 
-/// Writes what `fill` puts together as far as that takes no waiting. What is left; an error leaves everything, and comes
-/// again to whoever writes that.
+/// Writes what `fill` puts together as far as that takes no waiting. What is left; an error leaves everything, and
+/// comes again to whoever writes that.
 fn write_at_once(socket: &Admitted, fill: impl FnOnce(&mut Vec<u8>)) -> Option<Bytes> {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();

@@ -1,7 +1,8 @@
 //! A reader's feed: where the reader stands, and its outbox. Its SubscriberActor keeps it. Of a reader that is near its
 //! run the RunActor puts live batches in as well, without waking that actor, whose thread is another.
 //!
-//! What only the actor can do goes to it by mail. As long as anything is in the mail, all goes that way, and so in order.
+//! What only the actor can do goes to it by mail. As long as anything is in the mail, all goes that way, and so in
+//! order.
 
 use super::FromRun;
 use super::live::{AfterBatch, hear};
@@ -55,8 +56,8 @@ impl Feed {
         Some(mail)
     }
 
-    /// A page that was read is in the outbox, up to `last`; see [`Seam::after_page`]. The actor is to see to what is next
-    /// before anything else of the run, as if it were mail.
+    /// A page that was read is in the outbox, up to `last`; see [`Seam::after_page`]. The actor is to see to what is
+    /// next before anything else of the run, as if it were mail.
     pub(super) fn after_page(
         &self,
         last: EventId,

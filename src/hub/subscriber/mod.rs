@@ -1,9 +1,9 @@
 //! The SubscriberActor: one reader's way through a run, from its cursor to the live feed.
 //!
 //! It reads the store until it has caught up, then takes the batches its RunActor shares ([`live`]), or that takes them
-//! in its stead ([`feed`]); where exactly one goes over into the other is decided in [`seam`]. What it has for its reader goes into a
-//! bounded [`outbox`]. A reader that is slow falls behind and is served from the store again; one that takes
-//! nothing for long is cut.
+//! in its stead ([`feed`]); where exactly one goes over into the other is decided in [`seam`]. What it has for its
+//! reader goes into a bounded [`outbox`]. A reader that is slow falls behind and is served from the store again; one
+//! that takes nothing for long is cut.
 
 mod control;
 mod feed;

@@ -304,8 +304,8 @@ impl Outbox {
         std::mem::take(&mut self.state.lock().orphaned)
     }
 
-    /// The reader's side has written everything and rests: what comes may go the short way, if the reader is near its run.
-    /// False if there is something to take.
+    /// The reader's side has written everything and rests: what comes may go the short way, if the reader is near its
+    /// run. False if there is something to take.
     pub(super) fn rest(&self, shortcut: impl FnOnce() -> Box<dyn Shortcut>) -> bool {
         if !self.near.load(Ordering::Relaxed) || self.shape == Shape::Items {
             return true;

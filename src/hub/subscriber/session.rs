@@ -291,8 +291,8 @@ impl Subscription {
         self.outbox.is_taking();
     }
 
-    /// Whoever takes from it has nothing left to write and waits: what comes next may be written by this. False if there
-    /// is something to take.
+    /// Whoever takes from it has nothing left to write and waits: what comes next may be written by this. False if
+    /// there is something to take.
     pub fn rest(&mut self, shortcut: impl FnOnce() -> Box<dyn Shortcut>) -> bool {
         self.rests = self.outbox.rest(shortcut);
         self.rests

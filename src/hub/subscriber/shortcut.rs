@@ -1,5 +1,5 @@
-//! The short way to a reader: while the reader's side rests, with nothing left to write, what it writes with lies in the
-//! outbox. What is little is then written at once by the thread that has it, and nobody is woken.
+//! The short way to a reader: while the reader's side rests, with nothing left to write, what it writes with lies in
+//! the outbox. What is little is then written at once by the thread that has it, and nobody is woken.
 
 use bytes::Bytes;
 
@@ -8,8 +8,8 @@ const LITTLE: usize = 4 << 10;
 
 /// What a reader's side writes with, for use on any thread.
 pub trait Shortcut: Send {
-    /// Writes these pieces, of so many bytes in all, as far as the reader takes them without waiting. Gives back what is
-    /// left, for the reader's side to write before anything else.
+    /// Writes these pieces, of so many bytes in all, as far as the reader takes them without waiting. Gives back what
+    /// is left, for the reader's side to write before anything else.
     fn write(&mut self, size: usize, pieces: &mut dyn Iterator<Item = &Bytes>) -> Option<Bytes>;
 }
 

@@ -37,8 +37,8 @@ impl Shortcut for Line {
     }
 }
 
-/// What the side of a reader does that is served over HTTP: takes what there is, rests, and sometimes wakes for nothing,
-/// until the client has the event with this number.
+/// What the side of a reader does that is served over HTTP: takes what there is, rests, and sometimes wakes for
+/// nothing, until the client has the event with this number.
 async fn read(stream: &mut Subscription, client: &Arc<Mutex<Client>>, last: usize) {
     let last = format!("\"data\":{last}");
     while !String::from_utf8_lossy(&client.lock().got).contains(&last) {
