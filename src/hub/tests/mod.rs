@@ -74,6 +74,23 @@ async fn publish(hub: &Hub, number: usize) {
     assert!(matches!(published, Ok(Published::Persisted(_))), "{published:?}");
 }
 
+/// The `data` of the event in a frame, if it is one.
+fn number_in(frame: &str) -> Option<usize> {
+    let (_, data) = frame.split_once(r#""data":"#)?;
+    let digits = data.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+    Some(digits.parse().unwrap())
+}
+
+/// All that a stream still has, up to its end.
+async fn rest_of(mut stream: Subscription) -> String {
+    let mut left = String::new();
+    while let Some(item) = poll_fn(|cx| stream.poll_next(cx)).await {
+        let Item::Bytes(bytes) = item else { panic!("it was asked for bytes") };
+        left.push_str(std::str::from_utf8(&bytes).unwrap());
+    }
+    left
+}
+
 /// The `data` of the next `count` events of a stream.
 async fn numbers(stream: &mut Subscription, count: usize) -> Vec<usize> {
     let (mut seen, mut text) = (Vec::new(), String::new());
@@ -82,10 +99,7 @@ async fn numbers(stream: &mut Subscription, count: usize) -> Vec<usize> {
         let Item::Bytes(bytes) = item else { panic!("it was asked for bytes") };
         text.push_str(std::str::from_utf8(&bytes).unwrap());
         while let Some((frame, rest)) = text.split_once("\n\n") {
-            if let Some((_, data)) = frame.split_once(r#""data":"#) {
-                let digits = data.split(|c: char| !c.is_ascii_digit()).next().unwrap();
-                seen.push(digits.parse().unwrap());
-            }
+            seen.extend(number_in(frame));
             text = rest.to_owned();
         }
     }
@@ -320,11 +334,7 @@ fn who_reads_what_was_stored_since_a_deletion_hears_nothing_of_it() {
         assert_eq!(numbers(&mut stream, 1).await, [1], "neither a gap nor an event twice");
         // What it has read was deleted.
         hub.core.registry.tell(&run_id(), &FromRun::Reset { deleted_at: Some(u64::MAX) });
-        let mut left = String::new();
-        while let Some(item) = poll_fn(|cx| stream.poll_next(cx)).await {
-            let Item::Bytes(bytes) = item else { panic!("it was asked for bytes") };
-            left.push_str(std::str::from_utf8(&bytes).unwrap());
-        }
+        let left = rest_of(stream).await;
         assert!(left.contains(r#"{"reason":"run_deleted"}"#), "{left}");
         assert!(!left.contains("gap"), "{left}");
     });

@@ -1,6 +1,6 @@
 //! Readers that are near their run, and are written to on its thread.
 
-use super::{in_system, numbers, publish, run_id, subscribe};
+use super::{in_system, number_in, numbers, publish, rest_of, run_id, subscribe};
 use crate::hub::{Item, Shortcut, Subscription};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -61,15 +61,6 @@ async fn read(stream: &mut Subscription, client: &Arc<Mutex<Client>>, last: usiz
     }
 }
 
-/// The `data` of the events in what a client got.
-fn events(got: &[u8]) -> Vec<usize> {
-    let text = std::str::from_utf8(got).unwrap();
-    let data = text.split("\n\n").filter_map(|frame| frame.split_once("\"data\":"));
-    data.map(|(_, data)| data.split(|c: char| !c.is_ascii_digit()).next().unwrap())
-        .map(|digits| digits.parse().unwrap())
-        .collect()
-}
-
 fn client(seed: u64) -> Arc<Mutex<Client>> {
     let dice = SmallRng::seed_from_u64(seed);
     Arc::new(Mutex::new(Client { got: Vec::new(), dice, came: [0; 2] }))
@@ -102,7 +93,9 @@ fn readers_get_every_event_once(before: usize) {
         let (mut near, mut came) = (0, [0; 2]);
         for (_, client) in &clients {
             let client = client.lock();
-            assert_eq!(events(&client.got), (0..400).collect::<Vec<_>>());
+            let frames = std::str::from_utf8(&client.got).unwrap().split("\n\n");
+            let seen: Vec<usize> = frames.filter_map(number_in).collect();
+            assert_eq!(seen, (0..400).collect::<Vec<_>>());
             near += usize::from(client.came != [0; 2]);
             came = [came[0] + client.came[0], came[1] + client.came[1]];
         }
@@ -156,11 +149,6 @@ fn what_else_the_run_says_comes_in_its_order() {
             told.send(()).unwrap();
         });
         ended.recv().unwrap();
-        let mut left = String::new();
-        while let Some(item) = poll_fn(|cx| stream.poll_next(cx)).await {
-            let Item::Bytes(bytes) = item else { panic!("it was asked for bytes") };
-            left.push_str(std::str::from_utf8(&bytes).unwrap());
-        }
-        assert_eq!(left, "event: close\ndata: {\"reason\":\"run_deleted\"}\n\n");
+        assert_eq!(rest_of(stream).await, "event: close\ndata: {\"reason\":\"run_deleted\"}\n\n");
     });
 }
