@@ -1,8 +1,9 @@
 //! What readers hear when data is removed under them.
 
 use super::{event, numbers};
-use crate::common::{Hub, RedisServer, Request, Setup, Stream};
-use serde_json::Value;
+use crate::common::proxy::Proxy;
+use crate::common::{Frame, Hub, RedisServer, Request, Setup, Stream, until};
+use serde_json::{Value, json};
 
 fn reading(setup: &Setup) -> (Hub, Stream, Value) {
     let hub = setup.hub();
@@ -174,4 +175,77 @@ fn a_stream_that_is_trimmed_under_a_reader_that_lags() {
     let (_hub, mut stream, told, gap) = comes_back_trimmed(&setup, "5");
     assert_eq!(gap["oldest"], told["events"][15]["id"]);
     assert_eq!(stream.sequences(5), [16, 17, 18, 19, 20]);
+}
+
+/// What a foreign program adds that numbers nothing. The last one's id.
+fn adds_unnumbered(redis: &RedisServer, count: usize, data: &str) -> String {
+    let mut adds = redis::pipe();
+    for _ in 0..count {
+        let fields = [("event_category", "a"), ("event_action", "b"), ("data", data)];
+        adds.cmd("XADD").arg("run:r:events").arg("*").arg(&fields);
+    }
+    let ids: Vec<String> = adds.query(&mut redis.connection()).unwrap();
+    ids.last().unwrap().clone()
+}
+
+/// Trims the run to so many events. The oldest one's id.
+fn trims(redis: &RedisServer, kept: &str) -> String {
+    let _: u64 = redis.command(&["XTRIM", "run:r:events", "MAXLEN", kept]);
+    let range = ["XRANGE", "run:r:events", "-", "+", "COUNT", "1"];
+    let oldest: Vec<(String, redis::Value)> = redis.command(&range);
+    oldest[0].0.clone()
+}
+
+#[test]
+fn a_stream_without_numbers_that_is_trimmed_under_a_reader_that_lags() {
+    let setup = Setup::redis();
+    let (hub, redis) = (setup.hub(), setup.redis_server());
+    let connection = Request::new("GET", "/runs/r/events/stream").open(hub.port);
+    until("the reader has fallen behind", || {
+        adds_unnumbered(redis, 100, &format!("\"{}\"", "x".repeat(20_000)));
+        let metrics = hub.get("/metrics").text().to_owned();
+        let line = metrics.lines().find(|l| l.starts_with("runhub_subscriber_catch_ups_total"));
+        line.is_some_and(|line| !line.ends_with(" 0")).then_some(())
+    });
+    // More than what is on its way to the reader by now.
+    adds_unnumbered(redis, 500, "1");
+    let oldest = trims(redis, "5");
+    let mut stream = Stream::of(connection);
+    let mut last = Value::Null;
+    let gap = loop {
+        match stream.next_real() {
+            Frame::Event { data, .. } => last = data["id"].clone(),
+            Frame::Control { name, data } => break (name, data),
+            Frame::Comment(_) | Frame::Retry(_) | Frame::End => panic!("the stream goes on"),
+        }
+    };
+    let missing =
+        json!({ "reason": "trimmed", "requested": last, "oldest": oldest, "missed": null });
+    assert_eq!(gap, ("gap".to_owned(), missing));
+    assert_eq!(stream.event().0, oldest);
+}
+
+#[test]
+fn a_stream_without_numbers_that_is_trimmed_while_the_hub_cannot_read() {
+    let setup = Setup::redis();
+    let proxy = Proxy::to(setup.redis_server().port);
+    let setup = setup.set("REDIS__URL", &format!("redis://127.0.0.1:{}/0", proxy.port));
+    let (hub, redis) = (setup.hub(), setup.redis_server());
+    let last = adds_unnumbered(redis, 20, "1");
+    let mut stream = hub.follow("/runs/r/events/stream");
+    (0..20).for_each(|_| drop(stream.event()));
+    proxy.refuse(true);
+    proxy.reset_existing();
+    hub.until_mode("degraded");
+    adds_unnumbered(redis, 100, "2");
+    let oldest = trims(redis, "20");
+    proxy.refuse(false);
+    let missing =
+        json!({ "reason": "trimmed", "requested": last, "oldest": oldest, "missed": null });
+    assert_eq!(stream.control(), ("gap".to_owned(), missing));
+    assert_eq!(stream.event().0, oldest);
+    (0..19).for_each(|_| drop(stream.event()));
+    // Of what follows nothing is missing.
+    let next = adds_unnumbered(redis, 1, "3");
+    assert_eq!(stream.event().0, next);
 }

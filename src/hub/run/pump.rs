@@ -1,6 +1,6 @@
 //! Turns the items of a run's tail into encoded batches for its RunActor, and notices holes between them.
 
-use super::gap::{Gap, GapReason};
+use super::gap::Gap;
 use super::{Moved, RunActor};
 use crate::event::{EncodedBatch, EventId, ReadRules, RunId, Sequence, StoredEvent};
 use crate::hub::registry::Roster;
@@ -9,10 +9,14 @@ use crate::store::{LogStore, RangeRequest, StoreError, TailItem};
 use actix::Addr;
 use futures::StreamExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to wait before a question is asked again that the store did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Events without numbers may stand behind a hole where so many come at a time, or after such a silence: between others
+/// nobody trims a log that is worth reading.
+const MANY: usize = 16;
+const SILENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Pump {
     store: Arc<dyn LogStore>,
@@ -21,6 +25,8 @@ pub(super) struct Pump {
     run: RunId,
     position: EventId,
     sequence: Option<Sequence>,
+    /// When the tail last brought events.
+    heard: Instant,
 }
 
 /// What is missing before events that do not go on from where the last ones ended.
@@ -49,6 +55,7 @@ impl Pump {
             run: run.clone(),
             position,
             sequence,
+            heard: Instant::now(),
         }
     }
 
@@ -91,9 +98,16 @@ impl Pump {
         if self.sequence.is_some() || self.position == EventId::START {
             return;
         }
-        let request = RangeRequest::only(self.position);
-        if let Ok(page) = self.store.range(&self.run, request).await {
-            self.sequence = page.events.first().and_then(|event| event.sequence);
+        loop {
+            match self.store.range(&self.run, RangeRequest::only(self.position)).await {
+                Ok(page) => {
+                    self.sequence = page.events.first().and_then(|event| event.sequence);
+                    return;
+                }
+                Err(error) if error.is_transient() => tokio::time::sleep(RETRY_AFTER).await,
+                // The tail says when there is something to read again.
+                Err(_) => return,
+            }
         }
     }
 
@@ -125,36 +139,41 @@ impl Pump {
         Moved::Events { batch: Arc::new(batch), gap, last }
     }
 
-    /// Whether the numbers do not go on as they should. Foreign writers number as they like, so this
+    /// Whether the numbers do not go on as they should. Foreign writers number as they like, or not at all, so this
     /// alone says nothing.
-    fn is_suspicious(&self, first: &StoredEvent) -> bool {
+    fn is_suspicious(&self, first: &StoredEvent, count: usize, silence: Duration) -> bool {
         match (self.sequence, first.sequence) {
             (Some(at), Some(next)) => at.missing_before(next) != Some(0),
-            _ => false,
+            _ => count >= MANY || silence >= SILENCE,
         }
     }
 
     /// What is missing before these events, if anything is.
-    async fn hole_before(&self, events: &[StoredEvent]) -> Option<Hole> {
-        let first = events.first().filter(|first| self.is_suspicious(first))?;
+    async fn hole_before(&mut self, events: &[StoredEvent]) -> Option<Hole> {
+        let heard = std::mem::replace(&mut self.heard, Instant::now());
+        let (count, silence) = (events.len(), self.heard - heard);
+        let first = events.first().filter(|first| self.is_suspicious(first, count, silence))?;
         self.ask(|| self.look_for_hole(first)).await
     }
 
     async fn look_for_hole(&self, first: &StoredEvent) -> Result<Option<Hole>, StoreError> {
-        let page = self.store.range(&self.run, RangeRequest::oldest()).await?;
-        let Some(oldest) = page.events.first().filter(|_| self.position != EventId::START) else {
+        if self.position == EventId::START {
             return Ok(None);
-        };
+        }
+        let page = self.store.range(&self.run, RangeRequest::oldest()).await?;
+        let Some(oldest) = page.events.first() else { return Ok(None) };
         if oldest.id > self.position {
             let gap = Gap::between(self.position, self.sequence, oldest.id, first.sequence);
-            if gap.reason == GapReason::Reset
+            if gap.missed.is_none()
                 && let deleted_at @ Some(_) = self.deleted_at().await?
             {
                 return Ok(Some(Hole::AnotherLife { deleted_at }));
             }
             return Ok(Some(Hole::Gap(gap)));
         }
-        if first.sequence > self.sequence {
+        let begins_anew =
+            matches!((self.sequence, first.sequence), (Some(at), Some(next)) if next <= at);
+        if !begins_anew {
             return Ok(None);
         }
         let there = self.store.range(&self.run, RangeRequest::only(self.position)).await?;

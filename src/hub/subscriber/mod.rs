@@ -188,7 +188,10 @@ impl SubscriberActor {
                 (None, Some(next)) => next == crate::event::Sequence::FIRST,
                 _ => false,
             };
-            if !follows && (self.doubtful || at.is_some()) {
+            // Where nothing is numbered only the log tells, as long as nobody trims it. How it stood when the reader came
+            // is known.
+            let is_unnumbered = sequence.is_none() && cursor > self.outbox.progress().began;
+            if !follows && (self.doubtful || at.is_some() || is_unnumbered) {
                 self.find_gap(page, cursor, ctx);
                 return;
             }
