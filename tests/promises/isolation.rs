@@ -6,8 +6,10 @@ use std::net::TcpStream;
 
 on_both_stores!(
     a_reader_that_is_slow_but_steady_is_not_cut,
+    a_reader_of_large_events_of_several_runs_that_is_slow_but_steady_is_not_cut,
     a_slow_reader_costs_little_and_holds_back_nobody,
-    a_reader_that_takes_nothing_is_cut
+    a_reader_that_takes_nothing_is_cut,
+    a_reader_of_several_runs_that_takes_nothing_is_cut_once
 );
 
 /// Opens a stream and reads nothing of it. Both ends' kernels take some megabytes; then it stalls.
@@ -77,6 +79,24 @@ fn a_reader_that_takes_nothing_is_cut(setup: Setup) {
     assert!(sequence < 2100, "it was cut before it had got all");
 }
 
+fn a_reader_of_several_runs_that_takes_nothing_is_cut_once(setup: Setup) {
+    let setup = setup.set("SUBSCRIBE__STALL_TIMEOUT", "1s");
+    let hub = setup.hub();
+    let _stalled = open_and_read_nothing(hub.port, "/events/stream?runs=a,b");
+    let event = json!({ "type": "a.b", "data": "x".repeat(10_000) });
+    let batch = serde_json::Value::from(vec![event; 100]);
+    for _ in 0..20 {
+        hub.publish("a", &batch);
+        hub.publish("b", &batch);
+    }
+    for run in ["/runs/a", "/runs/b"] {
+        until("the reader is let go", || (hub.get(run).json()["subscribers"] == 0).then_some(()));
+    }
+    let metrics = hub.get("/metrics");
+    let line = "runhub_subscribers_cut_total{reason=\"slow_client\"} 1\n";
+    assert!(metrics.text().contains(line), "{}", metrics.text());
+}
+
 fn a_reader_that_is_slow_but_steady_is_not_cut(setup: Setup) {
     let setup = setup.set("SUBSCRIBE__STALL_TIMEOUT", "1s");
     let hub = setup.hub();
@@ -85,15 +105,43 @@ fn a_reader_that_is_slow_but_steady_is_not_cut(setup: Setup) {
     for _ in 0..8 {
         hub.publish("r", &batch);
     }
-    let mut connection = open_and_read_nothing(hub.port, "/runs/r/events/stream");
-    // The pace is what is tested: 8 MB in about 5 s, five times as long as a reader may take nothing.
-    let (mut buffer, mut bytes) = (vec![0; 32 << 10], Vec::new());
-    let last = br#""sequence":800,"#;
-    while !bytes[bytes.len().saturating_sub(64 << 10)..].windows(last.len()).any(|w| w == last) {
+    let connection = open_and_read_nothing(hub.port, "/runs/r/events/stream");
+    // 8 MB in about 5 s, five times as long as a reader may take nothing.
+    takes_steadily(connection, 32 << 10, |bytes| {
+        let end = &bytes[bytes.len().saturating_sub(64 << 10)..];
+        contains(end, br#""sequence":800,"#)
+    });
+}
+
+fn a_reader_of_large_events_of_several_runs_that_is_slow_but_steady_is_not_cut(setup: Setup) {
+    let setup = setup.set("SUBSCRIBE__STALL_TIMEOUT", "1s");
+    let hub = setup.hub();
+    let event = json!({ "type": "a.b", "data": "x".repeat(1_000_000) });
+    for _ in 0..3 {
+        hub.publish("a", &event);
+        hub.publish("b", &event);
+    }
+    let connection = open_and_read_nothing(hub.port, "/events/stream?runs=a,b");
+    // Little of what is to come is on its way already.
+    socket2::SockRef::from(&connection).set_recv_buffer_size(32 << 10).unwrap();
+    // An event takes about 2 s, while which those of the other run wait.
+    takes_steadily(connection, 10 << 10, |bytes| bytes.len() > 6_000_000);
+}
+
+fn contains(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
+/// Takes so many bytes every 20 ms until it has what it wants. The pace is what is tested.
+#[track_caller]
+fn takes_steadily(mut connection: TcpStream, at_a_time: usize, has_all: impl Fn(&[u8]) -> bool) {
+    let (mut buffer, mut bytes) = (vec![0; at_a_time], Vec::new());
+    while !has_all(&bytes) {
         let count = std::io::Read::read(&mut connection, &mut buffer).unwrap();
-        assert!(count > 0, "cut after {} bytes", bytes.len());
         bytes.extend_from_slice(&buffer[..count]);
+        let told = bytes.len().saturating_sub(2 * at_a_time);
+        let is_cut = count == 0 || contains(&bytes[told..], b"event: close");
+        assert!(!is_cut, "cut after {} bytes", bytes.len());
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    assert!(!String::from_utf8_lossy(&bytes).contains("event: close"));
 }

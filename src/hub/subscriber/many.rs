@@ -7,7 +7,7 @@
 use super::control::{CloseReason, Control, heartbeat};
 use super::outbox::{Item, Shape};
 use super::session::{
-    AtEnd, Prepared, Start, SubscribeError, SubscribeOptions, Subscription, retry,
+    AtEnd, Cut, Prepared, Start, SubscribeError, SubscribeOptions, Subscription, retry,
 };
 use crate::event::frame::Framing;
 use crate::event::{EventId, RunId, Timestamp, many_cursor};
@@ -22,7 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The most bytes put together before they are handed over.
+/// The most bytes handed over at a time: what more is taken as slowly as it may be, it is seen to be taken.
 const PIECE: usize = 16 << 10;
 /// How long until a run that was deleted, and could not be looked at, is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ pub struct ManySubscription {
     /// Whose turn it is.
     turn: usize,
     told_degraded: bool,
+    cut: Cut,
     /// Why the run was over that was so last.
     last_over: Option<CloseReason>,
     ready: BytesMut,
@@ -71,9 +72,10 @@ impl Hub {
     ) -> Result<ManySubscription, SubscribeError> {
         let options = SubscribeOptions { shape: Shape::Items, ..options.clone() };
         let prepared = self.prepare_many(&runs, positions.as_deref(), &options).await?;
+        let cut = Cut::default();
         let ones = prepared.into_iter().map(|prepared| {
             let (expired, over) = (has_expired(&prepared), prepared.over.is_some());
-            let stream = prepared.open(AtEnd::Stay);
+            let stream = prepared.open(AtEnd::Stay, cut.clone());
             let blind = positions.is_none() && stream.is_blind();
             One { stream: Some(stream), opening: None, blind, over, expired }
         });
@@ -92,6 +94,7 @@ impl Hub {
             runs,
             turn: 0,
             told_degraded: false,
+            cut,
             last_over: None,
             ready: BytesMut::from(retry(config.retry)),
             heartbeat: config.heartbeat,
@@ -153,7 +156,8 @@ impl ManySubscription {
         // Whoever takes of one run waits for its turn at the others.
         self.ones.iter().flat_map(|one| &one.stream).for_each(Subscription::is_taking);
         // The timer's own waking is asked for at the next call that finds nothing.
-        Poll::Ready(Some(self.ready.split().freeze()))
+        let piece = self.ready.len().min(PIECE);
+        Poll::Ready(Some(self.ready.split_to(piece).freeze()))
     }
 
     /// Takes what the runs have, an item of each in turn.
@@ -163,7 +167,7 @@ impl ManySubscription {
         while idle < count && self.ready.len() < PIECE && !self.ended {
             let index = self.turn;
             self.turn = (index + 1) % count;
-            match self.ones[index].poll_next(cx) {
+            match self.ones[index].poll_next(&self.cut, cx) {
                 Poll::Pending => idle += 1,
                 Poll::Ready(item) => {
                     idle = 0;
@@ -294,13 +298,13 @@ impl One {
     }
 
     /// What the run has next.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+    fn poll_next(&mut self, cut: &Cut, cx: &mut Context<'_>) -> Poll<Item> {
         if let Some(opening) = &mut self.opening {
             let prepared = ready!(opening.as_mut().poll(cx));
             self.opening = None;
             if let Some(prepared) = prepared {
                 self.over = prepared.over.is_some() || prepared.is_empty();
-                self.stream = Some(prepared.open(AtEnd::Stay));
+                self.stream = Some(prepared.open(AtEnd::Stay, cut.clone()));
             }
         }
         let Some(stream) = &mut self.stream else { return Poll::Pending };

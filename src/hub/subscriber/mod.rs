@@ -271,11 +271,23 @@ impl SubscriberActor {
     }
 
     fn close(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
-        // Else it is one of several runs' whose stream goes on; but who takes nothing hears nothing of its end, either.
-        if self.outbox.at_end() == AtEnd::Close || reason == CloseReason::SlowClient {
+        // Else it is one of several runs' whose stream goes on.
+        if self.outbox.at_end() == AtEnd::Close {
             metrics::stream_closed(reason.as_str());
         }
         self.outbox.close(reason);
+        ctx.stop();
+    }
+
+    /// Cuts a reader that takes nothing.
+    fn cut(&self, ctx: &mut Context<Self>) {
+        // A stream of several runs is not read on, and so each of its subscribers comes to this.
+        if self.outbox.cut().tell() {
+            let stall = self.core.config.subscribe.stall_timeout;
+            log::info!("cut a reader of run {} that took nothing for {stall:?}", self.run);
+            metrics::stream_closed(CloseReason::SlowClient.as_str());
+        }
+        self.outbox.close(CloseReason::SlowClient);
         ctx.stop();
     }
 
@@ -298,12 +310,7 @@ impl SubscriberActor {
         let config = &self.core.config.subscribe;
         let now = Instant::now();
         if self.outbox.has_stalled(now, config.stall_timeout) {
-            log::info!(
-                "cut a reader of run {} that took nothing for {:?}",
-                self.run,
-                config.stall_timeout
-            );
-            return self.close(CloseReason::SlowClient, ctx);
+            return self.cut(ctx);
         }
         let next = self.outbox.heartbeat(now, config.heartbeat).min(config.stall_timeout / 4);
         ctx.run_later(next.max(Duration::from_millis(10)), Self::watch);

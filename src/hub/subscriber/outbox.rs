@@ -3,7 +3,7 @@
 //! where its predecessor stopped.
 
 use super::control::{CloseReason, Control, heartbeat};
-use super::session::{AtEnd, Start};
+use super::session::{AtEnd, Cut, Start};
 use super::shortcut::{ShortWay, Shortcut};
 use crate::event::frame::Framing;
 use crate::event::{EncodedBatch, EventId, EventType, Filter, Lifecycle, Sequence, Timestamp};
@@ -71,6 +71,7 @@ pub struct Outbox {
     /// Whether deltas that are stored are folded.
     folds: bool,
     at_end: AtEnd,
+    cut: Cut,
     /// Bytes from which on it is full. One batch may stand over.
     limit: usize,
     /// Whether its reader is near the run.
@@ -140,19 +141,24 @@ impl Outbox {
             taken: Vec::new(),
             untaken_since: None,
         };
-        let (limit, at_end) = (limit.max(1), AtEnd::Close);
+        let (limit, at_end, cut) = (limit.max(1), AtEnd::Close, Cut::default());
         let near = AtomicBool::new(false);
-        Self { filter, shape, folds, at_end, limit, near, state: Mutex::new(state) }
+        Self { filter, shape, folds, at_end, cut, limit, near, state: Mutex::new(state) }
     }
 
     /// The same for a stream that does this at the end of its run.
-    pub(super) fn with_end(self, at_end: AtEnd) -> Self {
-        Self { at_end, ..self }
+    pub(super) fn with_end(self, at_end: AtEnd, cut: Cut) -> Self {
+        Self { at_end, cut, ..self }
     }
 
     /// What its stream does at the end of its run.
     pub(super) fn at_end(&self) -> AtEnd {
         self.at_end
+    }
+
+    /// Whether its stream is cut.
+    pub(super) fn cut(&self) -> &Cut {
+        &self.cut
     }
 
     /// Notes whether its reader is near the run.

@@ -13,7 +13,7 @@ use crate::telemetry::metrics;
 use actix::prelude::*;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
@@ -51,6 +51,17 @@ pub(super) enum AtEnd {
     Close,
     /// It says so, and goes on if the run begins again.
     Stay,
+}
+
+/// Whether it was told that a stream is cut, which one of several runs is told by each of its subscribers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cut(Arc<AtomicBool>);
+
+impl Cut {
+    /// True for the first one to tell.
+    pub(super) fn tell(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// Why there is no stream.
@@ -118,7 +129,7 @@ impl Hub {
         let prepared = self.prepare(run, options, None).await?;
         match prepared.over {
             Some(over) => Err(over),
-            None => Ok(prepared.open(AtEnd::Close)),
+            None => Ok(prepared.open(AtEnd::Close, Cut::default())),
         }
     }
 
@@ -189,7 +200,7 @@ impl Prepared {
     }
 
     /// Opens the stream.
-    pub(super) fn open(self, at_end: AtEnd) -> Subscription {
+    pub(super) fn open(self, at_end: AtEnd, cut: Cut) -> Subscription {
         let Self { core, run, options, place, opening, blind, .. } = self;
         let config = &core.config.subscribe;
         let (cursor, ended) = (opening.cursor, opening.ended);
@@ -197,7 +208,7 @@ impl Prepared {
         let SubscribeOptions { filter, shape, fold_deltas, .. } = options;
         let room = config.outbox.as_usize();
         let outbox = Outbox::new(filter, shape, fold_deltas, room, progress);
-        let outbox = Arc::new(outbox.with_end(at_end));
+        let outbox = Arc::new(outbox.with_end(at_end, cut));
         if matches!(shape, Shape::Sse(_)) {
             outbox.push(Item::Bytes(retry(config.retry)));
         }
