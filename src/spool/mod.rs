@@ -41,6 +41,17 @@ pub struct SpooledPublish {
     pub events: Arc<[NewEvent]>,
 }
 
+/// A publish that waits in the spool.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Its place in the spool; later ones have greater places.
+    pub place: u64,
+    /// Since when, in ms since the Unix epoch.
+    pub since_ms: u64,
+    /// What waits.
+    pub publish: SpooledPublish,
+}
+
 /// The spool cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -176,24 +187,18 @@ impl Spool {
         }
     }
 
-    /// The oldest publishes of a run, each with its place in the spool, about as many events and bytes as
-    /// asked for; at least one, if there is any. Reads the disk: it blocks. What turns out to be damaged
+    /// The oldest publishes of a run, about as many events and bytes as asked for; at least one, if there is any. Reads the disk: it blocks. What turns out to be damaged
     /// is left out, and the file kept; a disk that fails to read is an error.
-    pub fn oldest(
-        &self,
-        run: &RunId,
-        events: usize,
-        bytes: usize,
-    ) -> io::Result<Vec<(u64, SpooledPublish)>> {
+    pub fn oldest(&self, run: &RunId, events: usize, bytes: usize) -> io::Result<Vec<Waiting>> {
         let shared = &self.handle.shared;
         loop {
             let entries = shared.index.lock().oldest(run, events, bytes);
             let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(Vec::new()) };
             let mut read = Vec::with_capacity(entries.len());
             for entry in entries {
-                if let Some(publish) = shared.read_publish(run, entry)? {
-                    read.push((entry.seq, publish));
-                }
+                let (place, since_ms) = (entry.seq, entry.spooled_ms);
+                let publish = shared.read_publish(run, entry)?;
+                read.extend(publish.map(|publish| Waiting { place, since_ms, publish }));
             }
             if !read.is_empty() {
                 return Ok(read);

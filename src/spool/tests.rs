@@ -58,12 +58,12 @@ fn flush(spool: &Spool) {
 /// The numbers of all publishes of a run that wait.
 fn numbers(spool: &Spool, name: &str) -> Vec<u64> {
     let all = spool.oldest(&run(name), usize::MAX, usize::MAX).unwrap();
-    all.into_iter().map(|(_, publish)| publish.number).collect()
+    all.into_iter().map(|waiting| waiting.publish.number).collect()
 }
 
 fn seq_of(spool: &Spool, name: &str, number: u64) -> u64 {
     let all = spool.oldest(&run(name), usize::MAX, usize::MAX).unwrap();
-    all.iter().find(|(_, publish)| publish.number == number).unwrap().0
+    all.iter().find(|waiting| waiting.publish.number == number).unwrap().place
 }
 
 fn segments(folder: &Path) -> Vec<PathBuf> {
@@ -104,7 +104,7 @@ fn what_is_acknowledged_outlives_the_process_in_order_until_it_is_drained() {
     assert_eq!(numbers(&spool, "b"), left);
     assert_eq!(numbers(&spool, "a").len(), 200);
     for name in ["a", "b"] {
-        let last = spool.oldest(&run(name), usize::MAX, usize::MAX).unwrap().last().unwrap().0;
+        let last = spool.oldest(&run(name), usize::MAX, usize::MAX).unwrap().last().unwrap().place;
         spool.drained(&run(name), last);
     }
     flush(&spool);

@@ -414,6 +414,27 @@ fn an_event_id_is_one_event_before_in_and_behind_the_spool() {
 }
 
 #[test]
+fn an_event_id_is_one_event_although_the_store_forgets_it_while_its_repetition_is_spooled() {
+    let setup = lasting().set("PUBLISH__DEDUP_WINDOW", "4s");
+    let hub = setup.hub();
+    hub.publish("r", &json!([keyed("k", 1), keyed("l", 2), event(3)]));
+    refuse_writes(&setup, true);
+    hub.publish_spooled("r", &json!([keyed("k", 1), event(4)]));
+    // Of this one the content is another; its publisher was answered.
+    hub.publish_spooled("r", &keyed("l", 99));
+    until("the store has forgotten the ids", || {
+        let index: Vec<String> = setup.redis_server().command(&["KEYS", "run:r:event_ids:*"]);
+        index.is_empty().then_some(())
+    });
+    // This one is new: its like was stored longer ago than the window.
+    hub.publish_spooled("r", &keyed("k", 5));
+    refuse_writes(&setup, false);
+    until_drained(&hub);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3, 4, 5]);
+    assert!(hub.log().contains("1 accepted events of run r were left out"), "{}", hub.log());
+}
+
+#[test]
 fn a_run_is_not_deleted_while_its_events_wait() {
     let setup = lasting();
     let hub = setup.hub();

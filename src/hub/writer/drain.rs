@@ -2,17 +2,21 @@
 //! spooled with: what the store has already it recognises. A run of which the disk gives nothing stops no other.
 
 use super::Trouble;
+use super::forgotten;
 use super::queue::{BATCH_BYTES, BATCH_EVENTS, Queue};
 use crate::event::RunId;
 use crate::hub::{left_out, search};
-use crate::spool::{Spool, SpooledPublish};
+use crate::spool::{Spool, Waiting};
 use crate::store::{LogStore, Publish, RunAppend, StoreError};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What was read of one run.
 struct Taken {
     append: RunAppend,
+    /// Since when each publish waits, in ms since the Unix epoch.
+    since_ms: Vec<u64>,
     /// Where its last publish is in the spool.
     last: u64,
     events: usize,
@@ -20,12 +24,13 @@ struct Taken {
     reused: usize,
 }
 
-/// Drains once.
+/// Drains once. An `event_id` stands for one event within `window`.
 pub(super) async fn drain(
     store: &dyn LogStore,
     spool: Spool,
     queue: &Arc<Queue>,
     runs: Vec<RunId>,
+    window: Duration,
 ) -> Option<Trouble> {
     let (mut taken, mut failure) = (Vec::new(), None);
     let Ok((read, left)) = tokio::task::spawn_blocking(move || read(&spool, runs)).await else {
@@ -47,14 +52,7 @@ pub(super) async fn drain(
             continue;
         };
         queue.drain_begins(&run, one.append.publishes.len());
-        let mut searched = Ok(());
-        for publish in &mut one.append.publishes {
-            if searched.is_ok() {
-                let left_out = search::leave_out_known(store, &run, &mut publish.events).await;
-                searched = left_out.map(|reused| one.reused += reused);
-            }
-        }
-        match searched {
+        match leave_out_known(store, &mut one, window).await {
             Ok(()) => taken.push(one),
             failed @ Err(_) => {
                 queue.drain_ended(&run, None, &failed);
@@ -73,8 +71,24 @@ pub(super) async fn drain(
     failure.map(Trouble::Append)
 }
 
+/// Leaves out what the run has got and the store would not notice.
+async fn leave_out_known(
+    store: &dyn LogStore,
+    taken: &mut Taken,
+    window: Duration,
+) -> Result<(), StoreError> {
+    let (run, publishes) = (&taken.append.run, &mut taken.append.publishes);
+    for publish in publishes.iter_mut() {
+        taken.reused += search::leave_out_known(store, run, &mut publish.events).await?;
+    }
+    let events = publishes.iter_mut().map(|publish| &mut publish.events);
+    let mut waited: Vec<_> = taken.since_ms.iter().copied().zip(events).collect();
+    taken.reused += forgotten::leave_out(store, run, &mut waited, window).await?;
+    Ok(())
+}
+
 /// What the spool has of a run, or why it cannot be read.
-type Oldest = io::Result<Vec<(u64, SpooledPublish)>>;
+type Oldest = io::Result<Vec<Waiting>>;
 
 /// Reads the oldest of each run, of the first ones at least, and says which runs are left. Waits for the disk.
 fn read(spool: &Spool, runs: Vec<RunId>) -> (Vec<(RunId, Oldest)>, Vec<RunId>) {
@@ -85,7 +99,7 @@ fn read(spool: &Spool, runs: Vec<RunId>) -> (Vec<(RunId, Oldest)>, Vec<RunId>) {
     for run in runs.by_ref() {
         let share = (events.min(BATCH_EVENTS / count), bytes.min(BATCH_BYTES / count));
         let oldest = spool.oldest(&run, share.0, share.1);
-        for (_, publish) in oldest.iter().flatten() {
+        for Waiting { publish, .. } in oldest.iter().flatten() {
             let texts = publish.events.iter().map(|new| new.event.text_bytes());
             bytes = bytes.saturating_sub(texts.sum());
             events = events.saturating_sub(publish.events.len());
@@ -99,14 +113,17 @@ fn read(spool: &Spool, runs: Vec<RunId>) -> (Vec<(RunId, Oldest)>, Vec<RunId>) {
 }
 
 /// The publishes that one writer numbered go together.
-fn take(run: &RunId, oldest: Vec<(u64, SpooledPublish)>) -> Option<Taken> {
-    let writer = oldest.first()?.1.writer;
-    let (mut last, mut events, mut publishes) = (0, 0, Vec::new());
-    for (seq, publish) in oldest.into_iter().take_while(|(_, publish)| publish.writer == writer) {
-        last = seq;
+fn take(run: &RunId, oldest: Vec<Waiting>) -> Option<Taken> {
+    let writer = oldest.first()?.publish.writer;
+    let (mut last, mut events) = (0, 0);
+    let (mut since_ms, mut publishes) = (Vec::new(), Vec::new());
+    let numbered = oldest.into_iter().take_while(|waiting| waiting.publish.writer == writer);
+    for Waiting { place, since_ms: since, publish } in numbered {
+        last = place;
+        since_ms.push(since);
         events += publish.events.len();
         publishes.push(Publish { number: publish.number, events: publish.events, answered: true });
     }
     let append = RunAppend { run: run.clone(), writer, publishes };
-    Some(Taken { append, last, events, reused: 0 })
+    Some(Taken { append, since_ms, last, events, reused: 0 })
 }

@@ -9,6 +9,7 @@
 
 mod backlog;
 mod drain;
+mod forgotten;
 pub(super) mod measured;
 mod queue;
 mod readback;
@@ -278,8 +279,9 @@ impl WriterActor {
             Some(Work::Drain(_)) if core.is_closing() => {}
             Some(Work::Drain(runs)) => {
                 self.busy = true;
-                let spool = core.spool.clone();
-                let drained = async move { drain::drain(&*store, spool, &queue, runs).await };
+                let (spool, window) = (core.spool.clone(), core.config.publish.dedup_window);
+                let drained =
+                    async move { drain::drain(&*store, spool, &queue, runs, window).await };
                 ctx.spawn(
                     drained.into_actor(self).map(|trouble, actor, ctx| actor.land(trouble, ctx)),
                 );

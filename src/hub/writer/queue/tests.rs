@@ -82,8 +82,8 @@ impl Bench {
     fn spooled(&self, run: &RunId) -> Vec<usize> {
         self.flush();
         let all = self.spool.oldest(run, usize::MAX, usize::MAX).unwrap();
-        assert!(all.is_sorted_by_key(|(_, publish)| publish.number));
-        all.iter().map(|(_, publish)| publish.events.len()).collect()
+        assert!(all.is_sorted_by_key(|waiting| waiting.publish.number));
+        all.iter().map(|waiting| waiting.publish.events.len()).collect()
     }
 
     fn bytes(&self) -> usize {
@@ -197,7 +197,7 @@ fn a_run_that_is_spilled_goes_whole_and_in_order_and_what_comes_later_behind_it(
     let later = bench.push_waiting(&a, 3);
     assert_eq!(bench.spooled(&a), [1, 2, 3]);
     assert_eq!(
-        bench.spool.oldest(&a, 1, 1).unwrap()[0].1.number,
+        bench.spool.oldest(&a, 1, 1).unwrap()[0].publish.number,
         numbers,
         "what was sent keeps its number"
     );
@@ -236,7 +236,7 @@ fn behind_the_last_that_is_spooled_publishes_wait_in_memory_and_then_go_live() {
     assert_eq!(bench.spooled(&a), [1, 2]);
     assert_eq!(bench.drains(), std::slice::from_ref(&a));
     bench.queue.drain_begins(&a, 2);
-    let last = bench.spool.oldest(&a, 9, 9999).unwrap()[1].0;
+    let last = bench.spool.oldest(&a, 9, 9999).unwrap()[1].place;
     let mut told = bench.push_waiting(&a, 3);
     assert_eq!(bench.spooled(&a), [1, 2], "it is not spooled");
     assert_eq!(bench.drains(), std::slice::from_ref(&a), "nor sent past them");
