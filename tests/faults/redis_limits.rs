@@ -145,3 +145,32 @@ fn redis_that_sleeps_in_a_loop_is_slow_and_no_more() {
     assert_eq!(changes, ["normal"]);
     holds_all(&hub, 15);
 }
+
+#[test]
+fn large_entries_that_others_added_are_looked_at_a_few_at_a_time() {
+    let setup = Setup::redis();
+    let (hub, redis) = (setup.hub(), setup.redis_server());
+    let large = format!("\"{}\"", "x".repeat(200_000));
+    let add = |category: &str, action: &str, data: &str| {
+        let fields = [("event_category", category), ("event_action", action), ("data", data)];
+        redis.xadd("run:r:events", &fields.map(|(name, value)| (name, value.as_bytes())))
+    };
+    let first = add("a", "b", &large);
+    (0..250).for_each(|_| drop(add("a", "b", &large)));
+    add("lifecycle", "completed", "null");
+    (0..20).for_each(|_| drop(add("a", "b", &large)));
+    let memory = |name: &str| -> usize {
+        let all: String = redis.command(&["INFO", "memory"]);
+        let line = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().parse().unwrap()
+    };
+    let before = memory("used_memory");
+    let run = hub.get("/runs/r").json();
+    assert_eq!((&run["status"], &run["length"]), (&"completed".into(), &272.into()));
+    let created = first.split_once('-').unwrap().0.parse::<i64>().unwrap();
+    let shown: jiff::Timestamp = run["created_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(shown.as_millisecond(), created, "when its first event came");
+    // All of it would be 54 MB.
+    let peak = memory("used_memory_peak").saturating_sub(before);
+    assert!(peak < 24 << 20, "the peak was {peak} bytes higher");
+}

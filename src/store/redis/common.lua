@@ -7,6 +7,9 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- How much is read at a time of what foreign programs wrote, and how much in all: nobody else is served meanwhile.
+local bytes_at_a_time, enough_bytes = 1048576, 8388608
+
 -- Whether it is a stream of jobs, which only other programs write to.
 local of_jobs = string.sub(stream, 1, 3) == 'job'
 
@@ -73,48 +76,54 @@ local function status_of_data(data)
   end
 end
 
--- Counts in what was written behind the book's last id: the newest sequence and the newest change of
--- status among the newest thousand entries.
+-- Counts in what was written behind the book's last id: the newest sequence and the newest change of status among the
+-- newest thousand entries, or as many as are enough bytes. They are read a few at a time, however large they are.
 local function absorb(book)
-  local from = book.last_id and '(' .. book.last_id or '-'
-  if #redis.call('XREVRANGE', stream, '+', from, 'COUNT', 1) == 0 then
+  local from, to = book.last_id and '(' .. book.last_id or '-', '+'
+  local newest, sequence, status, status_ms
+  local seen, bytes, count = 0, 0, 1
+  repeat
+    local entries = redis.call('XREVRANGE', stream, to, from, 'COUNT', count)
+    for _, entry in ipairs(entries) do
+      newest = newest or entry[1]
+      local category, action, flat, data
+      for i = 1, #entry[2], 2 do
+        local name, value = entry[2][i], entry[2][i + 1]
+        bytes = bytes + #name + #value
+        if name == 'sequence' and not sequence and string.match(value, '^%d+$') then
+          local number = tonumber(value)
+          sequence = number <= 9007199254740992 and number or nil
+        elseif name == 'event_category' then
+          category = category or value
+        elseif name == 'event_action' then
+          action = action or value
+        elseif name == 'event_type' or name == 'eventType' then
+          flat = flat or value
+        elseif name == 'data' then
+          data = data or value
+        end
+      end
+      if not status then
+        if category or action then
+          status = category and action and status_of[category .. '.' .. action]
+        elseif flat and flat ~= '' then
+          status = status_of_name(flat)
+        elseif of_jobs and data then
+          status = status_of_data(data)
+        end
+        status_ms = ms_of(entry[1])
+      end
+      to = '(' .. entry[1]
+    end
+    seen = seen + #entries
+    local all = #entries < count
+    count = math.max(1, math.min(100, 1000 - seen, math.floor(bytes_at_a_time * seen / (bytes + 1))))
+  until all or sequence and status or seen >= 1000 or bytes >= enough_bytes
+  if not newest then
     return
   end
-  local entries = redis.call('XREVRANGE', stream, '+', from, 'COUNT', 1000)
   if not of_jobs then
     revive(book)
-  end
-  local sequence, status, status_ms
-  for _, entry in ipairs(entries) do
-    local category, action, flat, data
-    for i = 1, #entry[2], 2 do
-      local name, value = entry[2][i], entry[2][i + 1]
-      if name == 'sequence' and not sequence and string.match(value, '^%d+$') then
-        local number = tonumber(value)
-        sequence = number <= 9007199254740992 and number or nil
-      elseif name == 'event_category' then
-        category = category or value
-      elseif name == 'event_action' then
-        action = action or value
-      elseif name == 'event_type' or name == 'eventType' then
-        flat = flat or value
-      elseif name == 'data' then
-        data = data or value
-      end
-    end
-    if not status then
-      if category or action then
-        status = category and action and status_of[category .. '.' .. action]
-      elseif flat and flat ~= '' then
-        status = status_of_name(flat)
-      elseif of_jobs and data then
-        status = status_of_data(data)
-      end
-      status_ms = ms_of(entry[1])
-    end
-    if sequence and status then
-      break
-    end
   end
   if status then
     set_status(book, status, status_ms)
@@ -125,9 +134,9 @@ local function absorb(book)
     book.expires, book.expiry_changed = left >= 0 and now + left or nil, true
   end
   book.sequence = math.max(book.sequence, sequence or 0)
-  book.last_id = entries[1][1]
-  book.updated = math.max(book.updated or 0, ms_of(book.last_id))
-  book.created = book.created or ms_of(entries[#entries][1])
+  book.last_id = newest
+  book.updated = math.max(book.updated or 0, ms_of(newest))
+  book.created = book.created or ms_of(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][1])
   book.changed = true
 end
 
