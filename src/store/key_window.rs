@@ -14,7 +14,12 @@ pub(super) struct Found {
     pub(super) digest: u64,
 }
 
+/// By the number of the run, which no other run ever gets: those of a run that is gone are found no more, and go with
+/// their time.
 type Key = (u64, Arc<str>);
+
+/// The most ids forgotten at a time: who appends waits for that.
+const AT_A_TIME: usize = 10_000;
 
 /// The window itself.
 #[derive(Debug)]
@@ -44,11 +49,14 @@ impl KeyWindow {
         self.known.insert(key, (stored_ms, found));
     }
 
-    /// Forgets what is older than the window, and calls `forgotten` with each.
+    /// Forgets what is older than the window, some of it at a time, and calls `forgotten` with each.
     pub(super) fn forget_old(&mut self, now_ms: u64, mut forgotten: impl FnMut(u64, &str)) {
-        while let Some((stored_ms, _)) = self.ages.front()
-            && now_ms.saturating_sub(*stored_ms) > self.window_ms
-        {
+        for _ in 0..AT_A_TIME {
+            let is_old =
+                |(stored_ms, _): &(u64, Key)| now_ms.saturating_sub(*stored_ms) > self.window_ms;
+            if !self.ages.front().is_some_and(is_old) {
+                return;
+            }
             let Some((stored_ms, key)) = self.ages.pop_front() else { return };
             // The id may have been stored anew since.
             if self.known.get(&key).is_some_and(|(at, _)| *at == stored_ms) {
@@ -57,16 +65,27 @@ impl KeyWindow {
             }
         }
     }
+}
 
-    /// Forgets all ids of a run, and calls `forgotten` with each.
-    pub(super) fn forget_run(&mut self, run: u64, mut forgotten: impl FnMut(&str)) {
-        self.known.retain(|key, _| {
-            let keep = key.0 != run;
-            if !keep {
-                forgotten(&key.1);
-            }
-            keep
-        });
-        self.ages.retain(|(_, key)| key.0 != run);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_old_is_forgotten_some_of_it_at_a_time() {
+        let mut keys = KeyWindow::new(Duration::from_secs(10));
+        let found = Found { id: EventId::new(1, 0), sequence: Sequence::FIRST, digest: 7 };
+        (0..25_000).for_each(|n| keys.insert(1, &format!("k{n}"), n / 5, found));
+        keys.insert(1, "k0", 20_000, found);
+        let forget = |keys: &mut KeyWindow, now_ms| {
+            let mut count = 0;
+            keys.forget_old(now_ms, |_, _| count += 1);
+            count
+        };
+        // The first one was stored anew.
+        assert_eq!(forget(&mut keys, 16_000), 9_999);
+        assert_eq!((forget(&mut keys, 16_000), forget(&mut keys, 16_000)), (10_000, 5_000));
+        assert_eq!(keys.find(1, "k0", 16_000), Some(found));
+        assert_eq!((keys.find(2, "k0", 16_000), keys.known.len()), (None, 1));
     }
 }

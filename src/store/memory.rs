@@ -181,9 +181,6 @@ impl LogStore for MemoryStore {
         let removed = state.runs.remove(run);
         let forgotten = |run: &Run| run.ledger.is_forgotten(now_ms(), &self.inner.rules);
         let known = removed.as_ref().is_some_and(|run| !forgotten(run));
-        if let Some(run) = &removed {
-            state.keys.forget_run(run.ledger.number, |_| {});
-        }
         // Its tails are not woken: they find out in a moment, after the hub has told its readers why.
         Box::pin(ready(Ok(known)))
     }

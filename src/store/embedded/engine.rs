@@ -38,8 +38,9 @@ const LARGE_VALUE: u32 = 4 << 10;
 const THREADS: usize = 3;
 /// Files of the database kept open.
 const OPEN_FILES: usize = 200;
-/// The most events one sweep removes.
+/// The most events one sweep removes, and as how many a run counts that is forgotten.
 const SWEEP_EVENTS: usize = 20_000;
+const OF_A_RUN: usize = 4;
 
 const NEXT_NUMBER: &[u8] = b"next_number";
 const PROBE: &[u8] = b"probe";
@@ -348,8 +349,6 @@ impl Engine {
         let Some(mut ledger) = self.ledgers.remove(run) else { return Ok(0) };
         self.activity.remove(&(ledger.updated_ms, run.clone()));
         batch.remove(&self.runs, run.as_str());
-        let (number, window) = (ledger.number, &self.window);
-        self.keys.forget_run(number, |key| batch.remove(window, keys::window(number, key)));
         remove_events(&self.events, &mut ledger, batch)
     }
 
@@ -376,7 +375,7 @@ impl Engine {
         for run in expired {
             let Some(ledger) = self.ledgers.get_mut(&run) else { continue };
             if ledger.is_forgotten(now, &self.rules) {
-                removed += self.remove(&run, &mut batch)?;
+                removed += OF_A_RUN + self.remove(&run, &mut batch)?;
             } else {
                 removed += remove_events(&self.events, ledger, &mut batch)?;
                 self.write_ledger(&mut batch, &run);
