@@ -104,7 +104,10 @@ pub(super) async fn expiry(
 /// `DELETE /runs/{run_id}`.
 pub(super) async fn delete(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, Problem> {
     let run = run_id(&request)?;
-    match app.hub.delete(&run).await? {
+    // Whoever asked may go before it is done; the run's readers are to be told all the same.
+    let deleted = actix_web::rt::spawn(async move { app.hub.delete(&run).await });
+    let ended = |_| Problem::new(Code::StoreUnavailable, "the deletion was cut short; try again");
+    match deleted.await.map_err(ended)?? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(run_not_found()),
     }

@@ -19,6 +19,7 @@ on_both_stores!(
     a_cursor_of_another_run,
     a_trimmed_cursor_is_said,
     deleting_closes,
+    deleting_closes_also_if_nobody_waits_for_the_answer,
     a_stream_that_opens_after_the_run_was_deleted_misses_nothing,
     as_many_streams_as_may_be,
     head_answers_as_get_does_and_opens_nothing,
@@ -303,6 +304,26 @@ fn deleting_closes(setup: Setup) {
     hub.send(Request::new("DELETE", "/runs/r")).is_problem(404, "RUN_NOT_FOUND");
     hub.publish_numbers("r", 1, 1);
     assert_eq!(hub.follow("/runs/r/events/stream").sequences(1), [1]);
+}
+
+fn deleting_closes_also_if_nobody_waits_for_the_answer(setup: Setup) {
+    let hub = setup.hub();
+    for run in ["a", "b", "c"] {
+        // Many, so that it takes a while.
+        (0..4).for_each(|n| drop(hub.publish_numbers(run, n * 1000 + 1, 1000)));
+        let mut stream = hub.follow(&format!("/runs/{run}/events/stream?from=live"));
+        hub.publish_numbers(run, 4001, 1);
+        assert_eq!(stream.sequences(1), [4001]);
+        let (path, mut wait) = (format!("/runs/{run}"), Duration::ZERO);
+        until("a deletion was begun before its client had gone", || {
+            let connection = Request::new("DELETE", &path).open(hub.port);
+            std::thread::sleep(wait);
+            drop(connection);
+            wait += Duration::from_micros(100);
+            (hub.get(&path).status == 404).then_some(())
+        });
+        stream.closes("run_deleted");
+    }
 }
 
 fn a_stream_that_opens_after_the_run_was_deleted_misses_nothing(setup: Setup) {
