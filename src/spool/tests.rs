@@ -256,3 +256,40 @@ fn a_disk_that_fails_refuses_and_the_spool_goes_on_when_it_does_not() {
     assert!(spool.status().trouble.is_none());
     assert_eq!(spool.runs(), [(run("a"), 2)]);
 }
+
+/// What the spool says when it is asked to make sure of what was drained.
+fn settles(spool: &Spool) -> Result<(), SpoolError> {
+    let (settled, outcome) = std::sync::mpsc::channel();
+    spool.settle(move |told| settled.send(told).unwrap());
+    outcome.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn what_could_not_be_noted_is_noted_as_soon_as_the_disk_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    ["a", "b", "stays"].into_iter().for_each(|name| put(&spool, publish(name, 1, 1)));
+    drop(spool);
+    let spool = open(dir.path());
+    let next = super::load::path_of(dir.path(), 2);
+    fs::create_dir(&next).unwrap();
+    for name in ["a", "b"] {
+        spool.drained(&run(name), seq_of(&spool, name, 1));
+        let told = settles(&spool).unwrap_err();
+        assert!(told.to_string().contains("could not be noted"), "{told}");
+    }
+    fs::remove_dir(&next).unwrap();
+    assert_eq!(settles(&spool), Ok(()));
+    drop(spool);
+    assert_eq!(open(dir.path()).runs(), [(run("stays"), 1)]);
+}
+
+#[test]
+fn a_drained_file_that_somebody_removed_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    put(&spool, publish("a", 1, 1));
+    segments(dir.path()).iter().for_each(|segment| fs::remove_file(segment).unwrap());
+    spool.drained(&run("a"), seq_of(&spool, "a", 1));
+    assert_eq!(settles(&spool), Ok(()));
+}

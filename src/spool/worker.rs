@@ -9,9 +9,11 @@ use super::load::{path_of, private};
 use super::{Done, Shared, SpoolError, SpooledPublish, record};
 use crate::event::{RunId, Timestamp};
 use crate::telemetry::metrics;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -44,10 +46,10 @@ pub(super) struct Worker {
     next_segment: u32,
     /// The segment that is written to.
     current: Option<u32>,
-    /// Something was drained that could not be noted, and stands in a segment.
-    missed: bool,
-    /// A file that was drained could not be removed.
-    left_behind: bool,
+    /// Up to where runs were drained of which that could not be noted.
+    unnoted: HashMap<RunId, u64>,
+    /// Files that were drained and could not be removed.
+    left_behind: Vec<PathBuf>,
     /// A segment of which not all can be read, and so not all be moved.
     unmovable: Option<u32>,
 }
@@ -67,8 +69,8 @@ impl Worker {
             next_seq,
             next_segment,
             current: None,
-            missed: false,
-            left_behind: false,
+            unnoted: HashMap::new(),
+            left_behind: Vec::new(),
             unmovable: None,
         }
     }
@@ -77,7 +79,7 @@ impl Worker {
     pub(super) fn work(mut self, inbox: &Receiver<Command>) {
         self.tidy();
         while let Ok(first) = inbox.recv() {
-            let (mut bytes, mut written, mut drained) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut bytes, mut written, mut drained) = (Vec::new(), Vec::new(), HashMap::new());
             let (mut flushes, mut settles) = (Vec::new(), Vec::new());
             let mut next = Some(first);
             while let Some(command) = next.take() {
@@ -85,7 +87,7 @@ impl Worker {
                     Command::Append { publish, size, done } => {
                         written.push(self.encode(&mut bytes, publish, size, done));
                     }
-                    Command::Drained { run, seq } => drained.push((run, seq)),
+                    Command::Drained { run, seq } => drop(drained.insert(run, seq)),
                     Command::Flush(flushed) => flushes.push(flushed),
                     Command::Settle(settled) => settles.push(settled),
                 }
@@ -93,14 +95,17 @@ impl Worker {
                     next = inbox.try_recv().ok();
                 }
             }
-            for (run, seq) in &drained {
-                record::write_drained(&mut bytes, *seq, run);
-            }
             if !written.is_empty() {
-                let put = self.commit(&bytes, written);
-                self.missed |= !put && !drained.is_empty();
-            } else if !drained.is_empty() && !self.shared.index.lock().is_empty() {
-                self.note(&bytes);
+                write_notes(&mut bytes, &drained);
+                if !self.commit(&bytes, written) {
+                    self.unnoted.extend(drained);
+                }
+            } else if !self.shared.index.lock().is_empty() {
+                self.unnoted.extend(drained);
+                // If it cannot be, it is drained again after a restart, which the store recognises.
+                if let Err(e) = self.note() {
+                    log::debug!("could not note what was drained from the spool: {e}");
+                }
             }
             self.tidy();
             if !settles.is_empty() {
@@ -177,29 +182,37 @@ impl Worker {
         outcome.is_ok()
     }
 
-    /// Notes what was drained. If it cannot be, it is drained again after a restart, which the store
-    /// recognises.
-    fn note(&mut self, bytes: &[u8]) {
-        if let Err(e) = self.append(bytes, false) {
-            log::debug!("could not note what was drained from the spool: {e}");
-            self.missed = true;
+    /// Notes what was drained.
+    fn note(&mut self) -> io::Result<()> {
+        if !self.unnoted.is_empty() {
+            let mut bytes = Vec::new();
+            write_notes(&mut bytes, &self.unnoted);
+            self.append(&bytes, false)?;
+            self.unnoted.clear();
         }
+        Ok(())
     }
 
     /// Makes sure of the notes.
     fn settle(&mut self) -> Result<(), SpoolError> {
-        let files: Vec<Arc<File>> =
-            self.shared.index.lock().segments.values().map(|s| Arc::clone(&s.file)).collect();
-        // What is nowhere need not be noted.
-        self.missed &= !files.is_empty();
-        if self.missed || self.left_behind {
-            let reason = "what is in the store already could not be noted".to_owned();
-            return Err(SpoolError::Failed { reason });
+        if self.shared.index.lock().segments.is_empty() {
+            // What is nowhere need not be noted.
+            self.unnoted.clear();
         }
-        let synced = files.iter().try_for_each(|file| file.sync_data());
-        synced
+        let noted = match self.left_behind.first() {
+            None => self.note(),
+            Some(path) => Err(io::Error::other(format!("{} cannot be removed", path.display()))),
+        };
+        let files = |shared: &Shared| -> Vec<Arc<File>> {
+            shared.index.lock().segments.values().map(|s| Arc::clone(&s.file)).collect()
+        };
+        noted
+            .and_then(|()| files(&self.shared).iter().try_for_each(|file| file.sync_data()))
             .and_then(|()| self.sync_folder())
-            .map_err(|e| SpoolError::Failed { reason: e.to_string() })
+            .map_err(|e| {
+                let reason = format!("what is in the store already could not be noted: {e}");
+                SpoolError::Failed { reason }
+            })
     }
 
     fn sync_folder(&self) -> io::Result<()> {
@@ -293,10 +306,11 @@ impl Worker {
         let moving = movable.filter(|_| disk > 4 * live + 2 * SEGMENT_BYTES || nearly_full);
         let left = moving.map(|oldest| (oldest, index.in_segment(oldest)));
         drop(index);
+        self.left_behind.retain(|path| remove(path).is_err());
         for path in gone {
-            if let Err(e) = fs::remove_file(&path) {
+            if let Err(e) = remove(&path) {
                 log::error!("could not remove the drained {}: {e}", path.display());
-                self.left_behind = true;
+                self.left_behind.push(path);
             }
         }
         if let Some((oldest, entries)) = left {
@@ -335,6 +349,21 @@ impl Worker {
             index.moved(run, Entry { segment, offset: as_u32(start) + entry.offset, ..entry });
         }
         Ok(())
+    }
+}
+
+/// Notes up to where runs were drained.
+fn write_notes<'a>(bytes: &mut Vec<u8>, drained: impl IntoIterator<Item = (&'a RunId, &'a u64)>) {
+    for (run, seq) in drained {
+        record::write_drained(bytes, *seq, run);
+    }
+}
+
+/// Removes a file, if somebody else has not.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
