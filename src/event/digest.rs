@@ -44,13 +44,30 @@ pub fn of(event: &Event) -> u64 {
 mod tests {
     use super::*;
     use crate::event::parse::{EventLimits, parse_event};
-    use crate::event::{RunId, Timestamp};
+    use crate::event::{NewEvent, RunId, Timestamp};
 
     fn digest(fields: &str) -> u64 {
         let run = RunId::parse("7").unwrap();
         let json = format!(r#"{{"type":"a.b","data":1{fields}}}"#);
         let limits = EventLimits { max_data: 100 };
         of(&parse_event(&run, &json, Timestamp::from_ms(5), limits).unwrap())
+    }
+
+    #[test]
+    fn an_event_has_the_digest_that_it_has_when_it_is_read_again() {
+        let run = RunId::parse("7").unwrap();
+        let limits = EventLimits { max_data: 100 };
+        let new = |fields: &str| {
+            let json = format!(r#"{{"type":"a.b","data":1{fields}}}"#);
+            let event = parse_event(&run, &json, Timestamp::from_ms(5), limits).unwrap();
+            NewEvent::new(event)
+        };
+        for fields in [r#","correlation_id":"""#, r#","source":{"agent_id":""}"#, r#","source":{}"#]
+        {
+            let new = new(fields);
+            assert_eq!(new.digest, of(&new.event), "{fields}");
+        }
+        assert_eq!(new(r#","correlation_id":"""#).digest, digest(""), "it says nothing");
     }
 
     #[test]

@@ -171,13 +171,14 @@ pub struct NewEvent {
 impl NewEvent {
     /// Completes a parsed event: with the publisher's id if it gave one, else with one of the hub's.
     pub fn new(mut event: Event) -> Self {
+        event.normalize();
+        // The same as of the event when it is read again.
         let digest = digest::of(&event);
         let (key, key_is_given) = match event.event_id.clone() {
             Some(key) => (key, true),
             None => (EventKey::generate(), false),
         };
         event.event_id = Some(key.clone());
-        event.normalize();
         Self { event, key, key_is_given, search_first: false, digest }
     }
 }
