@@ -6,10 +6,10 @@ use super::run::{Attach, Retire, RunActor};
 use super::subscriber::{CloseReason, Feed, FromRun};
 use crate::event::{EventId, RunId, Sequence};
 use actix::{Addr, Recipient};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// All followed runs.
 #[derive(Default)]
@@ -29,7 +29,12 @@ struct Slot {
 
 /// What survives a RunActor.
 #[derive(Default)]
-pub(super) struct Roster(Mutex<RosterState>);
+pub(super) struct Roster {
+    state: Mutex<RosterState>,
+    /// How many subscribers there are, for whoever need not know who: the lock is held as long as it takes to tell them
+    /// all of something.
+    count: AtomicUsize,
+}
 
 #[derive(Default)]
 pub(super) struct RosterState {
@@ -102,8 +107,38 @@ impl RosterState {
 }
 
 impl Roster {
-    pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, RosterState> {
-        self.0.lock()
+    pub(super) fn lock(&self) -> MutexGuard<'_, RosterState> {
+        self.state.lock()
+    }
+
+    /// How many subscribers there are.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, key: SubscriberKey, listener: Listener) {
+        let mut state = self.lock();
+        state.add(key, listener);
+        self.note_count(&state);
+    }
+
+    /// Removes a subscriber. True if none is left.
+    fn remove(&self, key: SubscriberKey) -> bool {
+        let mut state = self.lock();
+        state.remove(key);
+        self.note_count(&state);
+        state.subscribers.is_empty()
+    }
+
+    fn remove_all(&self) -> HashMap<SubscriberKey, Listener> {
+        let mut state = self.lock();
+        let gone = state.remove_all();
+        self.note_count(&state);
+        gone
+    }
+
+    fn note_count(&self, state: &RosterState) {
+        self.count.store(state.subscribers.len(), Ordering::Relaxed);
     }
 
     /// Sends the same to every subscriber.
@@ -146,7 +181,7 @@ impl Drop for Deletion {
 impl Registry {
     /// A run is about to be deleted.
     pub(super) fn deletion(&self, run: &RunId) -> Deletion {
-        let roster = self.slots.lock().get(run).map(|slot| Arc::clone(&slot.roster));
+        let roster = self.roster(run);
         if let Some(roster) = &roster {
             roster.lock().deletions += 1;
         }
@@ -164,7 +199,7 @@ impl Registry {
             slot.roster.broadcast(&FromRun::Close(CloseReason::RunDeleted));
             slot.actor.do_send(Retire);
             // Who leaves does not find it any more; no outbox is to wait until its actor has retired.
-            let gone = slot.roster.lock().remove_all();
+            let gone = slot.roster.remove_all();
             drop(gone);
         }
     }
@@ -185,19 +220,20 @@ impl Registry {
             roster.lock().reached = Some((position, None));
             self.start(core, run, roster)
         });
-        slot.roster.lock().add(key, listener);
+        slot.roster.add(key, listener);
         slot.actor.do_send(Attach { key, cursor });
         key
     }
 
     /// Lets a subscriber hear no more of a run.
     pub(super) fn detach(&self, run: &RunId, key: SubscriberKey) {
-        if let Some(slot) = self.slots.lock().get(run) {
-            let mut roster = slot.roster.lock();
-            roster.remove(key);
-            if roster.subscribers.is_empty() {
-                slot.actor.do_send(Retire);
-            }
+        // Who leaves a run of many while they are told of something holds up that run alone.
+        let Some(roster) = self.roster(run) else { return };
+        if roster.remove(key)
+            && let Some(slot) = self.slots.lock().get(run)
+            && Arc::ptr_eq(&slot.roster, &roster)
+        {
+            slot.actor.do_send(Retire);
         }
     }
 
@@ -259,7 +295,11 @@ impl Registry {
     }
 
     pub(super) fn subscribers(&self, run: &RunId) -> usize {
-        self.slots.lock().get(run).map_or(0, |slot| slot.roster.lock().subscribers.len())
+        self.roster(run).map_or(0, |roster| roster.count())
+    }
+
+    fn roster(&self, run: &RunId) -> Option<Arc<Roster>> {
+        self.slots.lock().get(run).map(|slot| Arc::clone(&slot.roster))
     }
 
     /// Tells all readers to look at the mode.

@@ -70,7 +70,7 @@ impl Pump {
                 tail = self.store.tail(&self.run, self.position);
                 continue;
             };
-            let readers = self.roster.lock().subscribers.len();
+            let readers = self.roster.count();
             first::let_publishers_hear(readers).await;
             let moved = match item {
                 TailItem::Events(events) => match self.hole_before(&events).await {
