@@ -2,15 +2,18 @@
 //! spooled with: what the store has already it recognises. A run of which the disk gives nothing stops no other.
 
 use super::Trouble;
-use super::forgotten;
+use super::forgotten::Forgotten;
 use super::queue::{BATCH_BYTES, BATCH_EVENTS, Queue};
-use crate::event::RunId;
+use crate::event::{RunId, Timestamp};
 use crate::hub::{left_out, search};
 use crate::spool::{Spool, Waiting};
 use crate::store::{LogStore, Publish, RunAppend, StoreError};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// About how many bytes of runs are looked through at a time, for what the store has forgotten.
+const LOOK_BYTES: usize = 8 << 20;
 
 /// What was read of one run.
 struct Taken {
@@ -30,14 +33,16 @@ pub(super) async fn drain(
     spool: Spool,
     queue: &Arc<Queue>,
     runs: Vec<RunId>,
+    forgotten: &mut Forgotten,
     window: Duration,
 ) -> Option<Trouble> {
     let (mut taken, mut failure) = (Vec::new(), None);
-    let Ok((read, left)) = tokio::task::spawn_blocking(move || read(&spool, runs)).await else {
+    let Ok((read, mut left)) = tokio::task::spawn_blocking(move || read(&spool, runs)).await else {
         log::error!("reading the spool panicked");
         return Some(Trouble::Spool);
     };
-    queue.put_off(&left);
+    forgotten.retain(|run| queue.is_run_behind(run));
+    let mut room = LOOK_BYTES;
     for (run, oldest) in read {
         let oldest = match oldest {
             Ok(oldest) => oldest,
@@ -51,14 +56,26 @@ pub(super) async fn drain(
             queue.drain_ended(&run, None, &Ok(()));
             continue;
         };
-        queue.drain_begins(&run, one.append.publishes.len());
-        match leave_out_known(store, &mut one, window).await {
-            Ok(()) => taken.push(one),
-            failed @ Err(_) => {
-                queue.drain_ended(&run, None, &failed);
-                failure = failure.or(failed.err().filter(StoreError::is_the_stores));
+        // A store that does not answer for one run does not for the next.
+        let looked = match &failure {
+            None => leave_out_known(store, &mut one, forgotten, window, &mut room).await,
+            Some(failure) => Err(StoreError::clone(failure)),
+        };
+        match looked {
+            Ok(true) => {
+                queue.drain_begins(&run, one.append.publishes.len());
+                taken.push(one);
+            }
+            Ok(false) => left.push(run),
+            Err(error) => {
+                queue.drain_ended(&run, None, &Err(error.clone()));
+                failure = failure.or(Some(error).filter(StoreError::is_the_stores));
             }
         }
+    }
+    queue.put_off(&left);
+    if taken.is_empty() {
+        return failure.map(Trouble::Append);
     }
     let (appends, ends): (Vec<_>, Vec<_>) =
         taken.into_iter().map(|t| (t.append, (t.last, t.events, t.reused))).unzip();
@@ -71,20 +88,26 @@ pub(super) async fn drain(
     failure.map(Trouble::Append)
 }
 
-/// Leaves out what the run has got and the store would not notice.
+/// Leaves out what the run has got and the store would not notice. False if more of the run is to be looked through.
 async fn leave_out_known(
     store: &dyn LogStore,
     taken: &mut Taken,
+    forgotten: &mut Forgotten,
     window: Duration,
-) -> Result<(), StoreError> {
+    room: &mut usize,
+) -> Result<bool, StoreError> {
     let (run, publishes) = (&taken.append.run, &mut taken.append.publishes);
-    for publish in publishes.iter_mut() {
-        taken.reused += search::leave_out_known(store, run, &mut publish.events).await?;
-    }
     let events = publishes.iter_mut().map(|publish| &mut publish.events);
     let mut waited: Vec<_> = taken.since_ms.iter().copied().zip(events).collect();
-    taken.reused += forgotten::leave_out(store, run, &mut waited, window).await?;
-    Ok(())
+    let now_ms = Timestamp::now().as_ms();
+    if !forgotten.look(store, run, &waited, window, now_ms, room).await? {
+        return Ok(false);
+    }
+    taken.reused += forgotten.leave_out(run, &mut waited, window);
+    for publish in publishes {
+        taken.reused += search::leave_out_known(store, run, &mut publish.events).await?;
+    }
+    Ok(true)
 }
 
 /// What the spool has of a run, or why it cannot be read.

@@ -27,6 +27,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::store::{LogStore, Placed, PublishOutcome, StoreError};
 use crate::telemetry::metrics;
 use actix::prelude::*;
+use forgotten::Forgotten;
 use parking_lot::Mutex;
 use queue::{Flight, Queue, Work};
 use std::iter;
@@ -178,6 +179,7 @@ impl Shard {
             busy: false,
             rests: false,
             pause: FIRST_PAUSE,
+            forgotten: Forgotten::default(),
             obituary: obituary_of(core, Component::Writer(self.number), slot.generation),
         };
         let arbiter = core.arbiters.handle(self.number);
@@ -238,6 +240,7 @@ pub(super) struct WriterActor {
     /// The store failed; the next attempt is set.
     rests: bool,
     pause: Duration,
+    forgotten: Forgotten,
     obituary: Obituary,
 }
 
@@ -280,11 +283,16 @@ impl WriterActor {
             Some(Work::Drain(runs)) => {
                 self.busy = true;
                 let (spool, window) = (core.spool.clone(), core.config.publish.dedup_window);
-                let drained =
-                    async move { drain::drain(&*store, spool, &queue, runs, window).await };
-                ctx.spawn(
-                    drained.into_actor(self).map(|trouble, actor, ctx| actor.land(trouble, ctx)),
-                );
+                let mut forgotten = std::mem::take(&mut self.forgotten);
+                let drained = async move {
+                    let known = &mut forgotten;
+                    let drained = drain::drain(&*store, spool, &queue, runs, known, window);
+                    (drained.await, forgotten)
+                };
+                ctx.spawn(drained.into_actor(self).map(|(trouble, forgotten), actor, ctx| {
+                    actor.forgotten = forgotten;
+                    actor.land(trouble, ctx);
+                }));
             }
         }
     }
