@@ -77,16 +77,18 @@ local function status_of_data(data)
 end
 
 -- Counts in what was written behind the book's last id: the newest sequence and the newest change of status among the
--- newest thousand entries, or as many as are enough bytes. They are read a few at a time, however large they are.
+-- newest thousand entries, or as many as are enough bytes. They are read a few at a time: no more than twice as many as
+-- before, and fewer if those were large.
 local function absorb(book)
   local from, to = book.last_id and '(' .. book.last_id or '-', '+'
   local newest, sequence, status, status_ms
-  local seen, bytes, count = 0, 0, 1
+  local seen, bytes, largest, count = 0, 0, 1, 1
   repeat
     local entries = redis.call('XREVRANGE', stream, to, from, 'COUNT', count)
     for _, entry in ipairs(entries) do
       newest = newest or entry[1]
       local category, action, flat, data
+      local before = bytes
       for i = 1, #entry[2], 2 do
         local name, value = entry[2][i], entry[2][i + 1]
         bytes = bytes + #name + #value
@@ -114,10 +116,11 @@ local function absorb(book)
         status_ms = ms_of(entry[1])
       end
       to = '(' .. entry[1]
+      largest = math.max(largest, bytes - before)
     end
     seen = seen + #entries
     local all = #entries < count
-    count = math.max(1, math.min(100, 1000 - seen, math.floor(bytes_at_a_time * seen / (bytes + 1))))
+    count = math.max(1, math.min(2 * count, 100, 1000 - seen, math.floor(bytes_at_a_time / largest)))
   until all or sequence and status or seen >= 1000 or bytes >= enough_bytes
   if not newest then
     return
