@@ -33,6 +33,9 @@ pub(super) struct ReadPage {
     pub(super) batch: EncodedBatch,
     /// Position and number of the first event of all that were read.
     pub(super) first: Option<(EventId, Option<Sequence>)>,
+    /// The oldest event that the run held then, if it was asked for: where the first one has no number, nothing else
+    /// tells whether it follows.
+    pub(super) oldest: Option<EventId>,
     /// Whether the run holds more.
     pub(super) more: bool,
 }
@@ -41,7 +44,7 @@ impl ReadPage {
     /// A page, encoded as `encode` does.
     pub(super) fn of(page: Page, encode: impl FnOnce(Page) -> EncodedBatch) -> Self {
         let first = page.events.first().map(|event| (event.id, event.sequence));
-        Self { first, more: page.more, batch: encode(page) }
+        Self { first, oldest: None, more: page.more, batch: encode(page) }
     }
 
     /// Whether it begins with something that the run held then.
@@ -114,7 +117,12 @@ impl Core {
     async fn read_page(&self, run: &RunId, after: EventId) -> Result<Arc<ReadPage>, StoreError> {
         let page = self.store.range(run, RangeRequest::after(after, EVENTS, BYTES)).await?;
         let encode = |page: Page| EncodedBatch::encode(after, page.events, &self.rules);
-        Ok(Arc::new(ReadPage::of(page, encode)))
+        let mut page = ReadPage::of(page, encode);
+        if after > EventId::START && page.first.is_some_and(|(_, sequence)| sequence.is_none()) {
+            let oldest = self.store.range(run, RangeRequest::oldest()).await?;
+            page.oldest = oldest.events.first().map(|oldest| oldest.id);
+        }
+        Ok(Arc::new(page))
     }
 
     fn keep(self: &Arc<Self>, place: Place, page: Arc<ReadPage>) {
@@ -178,7 +186,7 @@ mod tests {
         let page = |n: u64| {
             let event = decode_entry(&place(n).0, at(n + 1), []);
             let batch = EncodedBatch::encode(at(n), vec![event], &ReadRules::default());
-            Arc::new(ReadPage { batch, first: Some((at(n + 1), None)), more: true })
+            Arc::new(ReadPage { batch, first: Some((at(n + 1), None)), oldest: None, more: true })
         };
         let (now, mut state) = (Instant::now(), State::default());
         let until = now + KEPT_FOR;

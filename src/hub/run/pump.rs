@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Events without numbers may stand behind a hole where so many come at a time, or after such a silence: between others
 /// nobody trims a log that is worth reading.
-const MANY: usize = 16;
+const MANY: usize = 4;
 const SILENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Pump {
@@ -25,8 +25,15 @@ pub(super) struct Pump {
     run: RunId,
     position: EventId,
     sequence: Option<Sequence>,
+    /// The event there is known to have no number.
+    is_unnumbered: bool,
     /// When the tail last brought events.
     heard: Instant,
+}
+
+/// An event's number, and whether it has none.
+fn numbered(event: &StoredEvent) -> (Option<Sequence>, bool) {
+    (event.sequence, event.sequence.is_none())
 }
 
 /// What is missing before events that do not go on from where the last ones ended.
@@ -55,6 +62,7 @@ impl Pump {
             run: run.clone(),
             position,
             sequence,
+            is_unnumbered: false,
             heard: Instant::now(),
         }
     }
@@ -101,7 +109,9 @@ impl Pump {
         loop {
             match self.store.range(&self.run, RangeRequest::only(self.position)).await {
                 Ok(page) => {
-                    self.sequence = page.events.first().and_then(|event| event.sequence);
+                    if let Some(event) = page.events.first() {
+                        (self.sequence, self.is_unnumbered) = numbered(event);
+                    }
                     return;
                 }
                 Err(error) if error.is_transient() => tokio::time::sleep(RETRY_AFTER).await,
@@ -112,7 +122,7 @@ impl Pump {
     }
 
     fn reset(&mut self, deleted_at: Option<u64>) -> Moved {
-        (self.position, self.sequence) = (EventId::START, None);
+        (self.position, self.sequence, self.is_unnumbered) = (EventId::START, None, false);
         Moved::Reset { deleted_at }
     }
 
@@ -130,13 +140,15 @@ impl Pump {
     }
 
     fn batch(&mut self, events: Vec<StoredEvent>, gap: Option<Gap>) -> Moved {
-        let last = events.last().and_then(|e| e.sequence);
+        if let Some(event) = events.last() {
+            (self.sequence, self.is_unnumbered) = numbered(event);
+        }
         let batch = EncodedBatch::encode(self.position, events, &self.rules);
         if batch.changes_status() {
             self.settle();
         }
-        (self.position, self.sequence) = (batch.last, last);
-        Moved::Events { batch: Arc::new(batch), gap, last }
+        self.position = batch.last;
+        Moved::Events { batch: Arc::new(batch), gap, last: self.sequence }
     }
 
     /// Whether the numbers do not go on as they should. Foreign writers number as they like, or not at all, so this
@@ -144,6 +156,8 @@ impl Pump {
     fn is_suspicious(&self, first: &StoredEvent, count: usize, silence: Duration) -> bool {
         match (self.sequence, first.sequence) {
             (Some(at), Some(next)) => at.missing_before(next) != Some(0),
+            // Where it is not known whether there is a number, whoever came there has been told what is missing.
+            (None, _) if !self.is_unnumbered => false,
             _ => count >= MANY || silence >= SILENCE,
         }
     }
@@ -163,7 +177,8 @@ impl Pump {
         let page = self.store.range(&self.run, RangeRequest::oldest()).await?;
         let Some(oldest) = page.events.first() else { return Ok(None) };
         if oldest.id > self.position {
-            let gap = Gap::between(self.position, self.sequence, oldest.id, first.sequence);
+            let oldest = oldest.id.min(first.id);
+            let gap = Gap::between(self.position, self.sequence, oldest, first.sequence);
             if gap.missed.is_none()
                 && let deleted_at @ Some(_) = self.deleted_at().await?
             {

@@ -30,7 +30,7 @@ use super::obituary::Obituary;
 use super::pages::ReadPage;
 use super::registry::{Listener, SubscriberKey};
 use super::run::Gap;
-use crate::event::{EncodedBatch, EventId, RunId, Timestamp, delta};
+use crate::event::{EncodedBatch, EventId, RunId, Sequence, Timestamp, delta};
 use crate::store::RangeRequest;
 use crate::telemetry::metrics;
 use actix::prelude::*;
@@ -185,15 +185,15 @@ impl SubscriberActor {
             let follows = match (at, sequence) {
                 (Some(at), Some(next)) => at.missing_before(next) == Some(0),
                 // Before the first event of all there is nothing to miss.
-                (None, Some(next)) => next == crate::event::Sequence::FIRST,
+                (None, Some(next)) => next == Sequence::FIRST,
                 _ => false,
             };
-            // Where nothing is numbered only the log tells, as long as nobody trims it. How it stood when the reader came
-            // is known.
-            let is_unnumbered = sequence.is_none() && cursor > self.outbox.progress().began;
+            let is_unnumbered = sequence.is_none() && cursor > EventId::START;
             if !follows && (self.doubtful || at.is_some() || is_unnumbered) {
-                self.find_gap(page, cursor, ctx);
-                return;
+                match page.oldest {
+                    Some(oldest) => self.say_gap(&page, cursor, oldest),
+                    None => return self.find_gap(page, cursor, ctx),
+                }
             }
         } else if self.doubtful {
             // There was something behind the cursor, and nothing is kept.
@@ -217,18 +217,23 @@ impl SubscriberActor {
             if actor.feed.seam().page_is_stale() {
                 return actor.read(ctx);
             }
-            if let (Some(oldest), Some((_, sequence))) = (oldest.events.first(), page.first)
-                && oldest.id > cursor
-                && (cursor > EventId::START || sequence.is_some())
-            {
-                let at =
-                    actor.outbox.progress().sequence.or_else(|| Seam::sequence_before_all(cursor));
-                let gap = Gap::between(cursor, at, oldest.id, sequence);
-                actor.outbox.push_control(Control::Gap(gap));
+            if let Some(oldest) = oldest.events.first() {
+                actor.say_gap(&page, cursor, oldest.id);
             }
             actor.doubtful = false;
             actor.deliver_page(&page, ctx);
         }));
+    }
+
+    /// Says what is missing between the cursor and a page behind it, if the oldest event kept is not before the cursor.
+    fn say_gap(&self, page: &ReadPage, cursor: EventId, oldest: EventId) {
+        let Some((first, sequence)) = page.first else { return };
+        if oldest > cursor && (cursor > EventId::START || sequence.is_some()) {
+            let at = self.outbox.progress().sequence.or_else(|| Seam::sequence_before_all(cursor));
+            // The page may have been trimmed since it was read.
+            let gap = Gap::between(cursor, at, oldest.min(first), sequence);
+            self.outbox.push_control(Control::Gap(gap));
+        }
     }
 
     fn deliver_page(&mut self, page: &ReadPage, ctx: &mut Context<Self>) {
