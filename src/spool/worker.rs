@@ -87,7 +87,7 @@ impl Worker {
                     Command::Append { publish, size, done } => {
                         written.push(self.encode(&mut bytes, publish, size, done));
                     }
-                    Command::Drained { run, seq } => drop(drained.insert(run, seq)),
+                    Command::Drained { run, seq } => note_up_to(&mut drained, run, seq),
                     Command::Flush(flushed) => flushes.push(flushed),
                     Command::Settle(settled) => settles.push(settled),
                 }
@@ -98,10 +98,10 @@ impl Worker {
             if !written.is_empty() {
                 write_notes(&mut bytes, &drained);
                 if !self.commit(&bytes, written) {
-                    self.unnoted.extend(drained);
+                    self.remember(drained);
                 }
             } else if !self.shared.index.lock().is_empty() {
-                self.unnoted.extend(drained);
+                self.remember(drained);
                 // If it cannot be, it is drained again after a restart, which the store recognises.
                 if let Err(e) = self.note() {
                     log::debug!("could not note what was drained from the spool: {e}");
@@ -180,6 +180,11 @@ impl Worker {
             done(outcome.clone());
         }
         outcome.is_ok()
+    }
+
+    /// Remembers what is still to be noted.
+    fn remember(&mut self, drained: HashMap<RunId, u64>) {
+        drained.into_iter().for_each(|(run, seq)| note_up_to(&mut self.unnoted, run, seq));
     }
 
     /// Notes what was drained.
@@ -350,6 +355,12 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// A run was drained up to here, or farther: a writer that was stuck may say late what its successor has said.
+fn note_up_to(notes: &mut HashMap<RunId, u64>, run: RunId, seq: u64) {
+    let noted = notes.entry(run).or_insert(seq);
+    *noted = seq.max(*noted);
 }
 
 /// Notes up to where runs were drained.
