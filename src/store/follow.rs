@@ -114,7 +114,7 @@ mod tests {
         let now = Timestamp::from_ms(5);
         let parsed = parse_event(run, r#"{"type":"a.b"}"#, now, EventLimits { max_data: 100 });
         let events = [NewEvent::new(parsed.unwrap())].into();
-        let publishes = vec![Publish { number, events, answered: false }];
+        let publishes = vec![Publish::now(number, events, false)];
         RunAppend { run: run.clone(), writer: 1, publishes }
     }
 

@@ -20,6 +20,8 @@ type Key = (u64, Arc<str>);
 
 /// The most ids forgotten at a time: who appends waits for that.
 const AT_A_TIME: usize = 10_000;
+/// How much longer than the window ids are remembered: what was published in time may have waited for the disk.
+const LONGER_MS: u64 = 60_000;
 
 /// The window itself.
 #[derive(Debug)]
@@ -36,10 +38,10 @@ impl KeyWindow {
         Self { window_ms, known: HashMap::new(), ages: VecDeque::new() }
     }
 
-    /// The event that this id stands for, if it was stored within the window.
-    pub(super) fn find(&self, run: u64, key: &str, now_ms: u64) -> Option<Found> {
+    /// The event that this id stands for, if it was stored within the window before this time.
+    pub(super) fn find(&self, run: u64, key: &str, published_ms: u64) -> Option<Found> {
         let (stored_ms, found) = self.known.get(&(run, Arc::from(key)))?;
-        (now_ms.saturating_sub(*stored_ms) <= self.window_ms).then_some(*found)
+        (published_ms.saturating_sub(*stored_ms) <= self.window_ms).then_some(*found)
     }
 
     /// From now on the id stands for this event.
@@ -49,11 +51,12 @@ impl KeyWindow {
         self.known.insert(key, (stored_ms, found));
     }
 
-    /// Forgets what is older than the window, some of it at a time, and calls `forgotten` with each.
+    /// Forgets what is much older than the window, some of it at a time, and calls `forgotten` with each.
     pub(super) fn forget_old(&mut self, now_ms: u64, mut forgotten: impl FnMut(u64, &str)) {
         for _ in 0..AT_A_TIME {
-            let is_old =
-                |(stored_ms, _): &(u64, Key)| now_ms.saturating_sub(*stored_ms) > self.window_ms;
+            let is_old = |(stored_ms, _): &(u64, Key)| {
+                now_ms.saturating_sub(*stored_ms) > self.window_ms + LONGER_MS
+            };
             if !self.ages.front().is_some_and(is_old) {
                 return;
             }
@@ -83,8 +86,8 @@ mod tests {
             count
         };
         // The first one was stored anew.
-        assert_eq!(forget(&mut keys, 16_000), 9_999);
-        assert_eq!((forget(&mut keys, 16_000), forget(&mut keys, 16_000)), (10_000, 5_000));
+        assert_eq!(forget(&mut keys, 76_000), 9_999);
+        assert_eq!((forget(&mut keys, 76_000), forget(&mut keys, 76_000)), (10_000, 5_000));
         assert_eq!(keys.find(1, "k0", 16_000), Some(found));
         assert_eq!((keys.find(2, "k0", 16_000), keys.known.len()), (None, 1));
     }

@@ -154,13 +154,15 @@ impl Ledger {
         now_ms: u64,
         keys: &KeyWindow,
     ) -> bool {
-        let find = |new: &NewEvent| keys.find(self.number, new.key.as_str(), now_ms);
-        let is_new = |new: &NewEvent| !new.key_is_given || find(new).is_none();
+        let is_new = |publish: &Publish, new: &NewEvent| {
+            let found = || keys.find(self.number, new.key.as_str(), published(publish, now_ms));
+            !new.key_is_given || found().is_none()
+        };
         publishes
             .iter()
             .filter(|publish| !self.has_applied(writer, publish.number))
             .filter(|publish| self.reused(publish, now_ms, keys).is_none())
-            .any(|publish| publish.events.iter().any(is_new))
+            .any(|publish| publish.events.iter().any(|new| is_new(publish, new)))
     }
 
     /// The index of the first event whose `event_id` stands for other content, if there is one.
@@ -172,7 +174,8 @@ impl Ledger {
         for (index, new) in publish.events.iter().enumerate().filter(|(_, new)| new.key_is_given) {
             let key = new.key.as_str();
             let earlier = within.iter().find(|(k, _)| *k == key).map(|(_, digest)| *digest);
-            match earlier.or_else(|| keys.find(self.number, key, now_ms).map(|f| f.digest)) {
+            let found = || keys.find(self.number, key, published(publish, now_ms));
+            match earlier.or_else(|| found().map(|found| found.digest)) {
                 Some(digest) if digest != new.digest => return Some(index),
                 Some(_) => {}
                 None => within.push((key, new.digest)),
@@ -230,7 +233,8 @@ impl Ledger {
         stored: &mut impl FnMut(&'e NewEvent, Placed),
     ) -> PublishOutcome {
         let placed = publish.events.iter().map(|new| {
-            let known = new.key_is_given.then(|| keys.find(self.number, new.key.as_str(), now_ms));
+            let find = || keys.find(self.number, new.key.as_str(), published(publish, now_ms));
+            let known = new.key_is_given.then(find);
             if let Some(Found { id, sequence, digest }) = known.flatten() {
                 return Placed { id, sequence, duplicate: true, reused: digest != new.digest };
             }
@@ -287,4 +291,8 @@ impl Ledger {
             expires_in: self.expires_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))),
         })
     }
+}
+/// When a publish was made, for what stands for the same: it may have waited since, but does not come from the future.
+fn published(publish: &Publish, now_ms: u64) -> u64 {
+    publish.published_ms.min(now_ms)
 }

@@ -62,9 +62,19 @@ pub struct Publish {
     pub number: u64,
     /// Its events, in order; stored all or none.
     pub events: Arc<[NewEvent]>,
+    /// When it was published, in ms since the Unix epoch: an `event_id` stands for what was stored within
+    /// `publish.dedup_window` before that, even if this reaches the store later.
+    pub published_ms: u64,
     /// Whether its publisher was answered before it was stored, so that it can be refused no more: an
     /// event whose `event_id` stands for other content is then left out, with the place of that.
     pub answered: bool,
+}
+
+impl Publish {
+    /// One that is published now; see the fields.
+    pub fn now(number: u64, events: Arc<[NewEvent]>, answered: bool) -> Self {
+        Self { number, events, published_ms: now_ms(), answered }
+    }
 }
 
 /// What is to be appended to one run in one atomic step.

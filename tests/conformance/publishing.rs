@@ -59,7 +59,7 @@ impl Writer {
     pub fn batch_to(&mut self, run: &RunId, publishes: Vec<Vec<NewEvent>>) -> RunAppend {
         let publishes = publishes.into_iter().map(|events| {
             self.number += 1;
-            Publish { number: self.number, events: events.into(), answered: false }
+            Publish::now(self.number, events.into(), false)
         });
         let publishes = publishes.collect();
         RunAppend { run: run.clone(), writer: self.writer, publishes }

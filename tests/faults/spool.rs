@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A Redis that keeps what it acknowledged when it is killed.
 fn lasting() -> Setup {
@@ -432,6 +432,21 @@ fn an_event_id_is_one_event_although_the_store_forgets_it_while_its_repetition_i
     until_drained(&hub);
     assert_eq!(numbers(&hub, "r"), [1, 2, 3, 4, 5]);
     assert!(hub.log().contains("1 accepted events of run r were left out"), "{}", hub.log());
+}
+
+#[test]
+fn a_repetition_that_a_frozen_redis_gets_to_after_the_window_is_none_the_less_one() {
+    let setup = lasting().set("PUBLISH__DEDUP_WINDOW", "4s");
+    let hub = setup.hub();
+    let first = Instant::now();
+    hub.publish("r", &keyed("k", 1));
+    setup.redis_server().freeze();
+    // Redis has it in its hands when its publisher is told that it waits.
+    hub.publish_spooled("r", &json!([keyed("k", 1), event(2)]));
+    until("the window has passed", || (first.elapsed().as_millis() > 4500).then_some(()));
+    setup.redis_server().thaw();
+    until_drained(&hub);
+    assert_eq!(numbers(&hub, "r"), [1, 2]);
 }
 
 #[test]

@@ -145,7 +145,8 @@ fn take(run: &RunId, oldest: Vec<Waiting>) -> Option<Taken> {
         last = place;
         since_ms.push(since);
         events += publish.events.len();
-        publishes.push(Publish { number: publish.number, events: publish.events, answered: true });
+        let (number, events) = (publish.number, publish.events);
+        publishes.push(Publish { number, events, published_ms: since, answered: true });
     }
     let append = RunAppend { run: run.clone(), writer, publishes };
     Some(Taken { append, since_ms, last, events, reused: 0 })

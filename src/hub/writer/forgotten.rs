@@ -162,7 +162,7 @@ mod tests {
     /// A store with these events, and when it got them.
     async fn store(events: Vec<NewEvent>) -> (MemoryStore, u64) {
         let store = MemoryStore::new(StoreRules::new(&RetentionConfig::default(), WINDOW));
-        let publish = Publish { number: 1, answered: true, events: events.into() };
+        let publish = Publish::now(1, events.into(), true);
         let append = RunAppend { run: run(), writer: 1, publishes: vec![publish] };
         assert!(store.append(&[append]).await.iter().all(Result::is_ok));
         (store, Timestamp::now().as_ms())

@@ -120,7 +120,7 @@ impl Queue {
                 return Err(NotTaken::Full);
             }
             let number = state.take_number();
-            let publish = Publish { number, events, answered: true };
+            let publish = Publish::now(number, events, true);
             let kept = self.to_spool(state, run, vec![(publish, reply)], false);
             return kept.map(|()| false).map_err(|_| NotTaken::Full);
         }
@@ -238,7 +238,7 @@ impl Queue {
             let leg = &mut legs[place];
             // Who waits for nothing was answered.
             let answered = pending.reply.is_none();
-            let publish = Publish { number, events: pending.events, answered };
+            let publish = Publish::now(number, pending.events, answered);
             leg.append.publishes.push(publish);
             leg.replies.push(pending.reply);
             leg.bytes += pending.bytes;

@@ -46,7 +46,7 @@ pub(super) fn call(
         call.arg(append.run.as_str());
         if plain
             && append.writer == writer
-            && let [Publish { number, answered: _, events }] = append.publishes.as_slice()
+            && let [Publish { number, events, .. }] = append.publishes.as_slice()
             && let [new] = events.as_ref()
             && has_usual_fields(&new.event)
         {
@@ -60,6 +60,9 @@ pub(super) fn call(
         call.arg(field_of(append.writer)).arg(if plain { publishes } else { -publishes });
         for publish in &append.publishes {
             call.arg(publish.number).arg(flag(publish.answered)).arg(publish.events.len());
+            if !plain {
+                call.arg(publish.published_ms);
+            }
             for new in publish.events.iter() {
                 if !plain {
                     call.arg(flag(new.key_is_given))

@@ -3,7 +3,7 @@
 -- Where the next run's arguments begin, of a run whose first publish is at `at`, see publish_at.
 local function behind(at, plain, publishes)
   for _ = 1, publishes do
-    local _, _, count, first = publish_at(at)
+    local _, _, count, first = publish_at(at, plain)
     at = first
     for _ = 1, count do
       local _, _, next = measure(plain and at or at + 4)

@@ -12,7 +12,7 @@ if not book.numbered then
 end
 -- The greatest number of this writer that was applied, and those below it that were not, because they were refused:
 -- should nobody have heard of that, they come again. A writer never goes back, so those below the first are done with.
-local applied, refused, first_number = 0, {}, tonumber((publish_at(at)))
+local applied, refused, first_number = 0, {}, tonumber((publish_at(at, plain)))
 for number in string.gmatch(book.extra or '', '%d+') do
   if applied == 0 then
     applied = tonumber(number)
@@ -23,19 +23,21 @@ end
 local before, done = applied, false
 absorb(book)
 
--- The index is kept in two generations, each a hash that expires by itself.
-local generation = math.floor(now / window)
-local current, previous
-if not plain then
-  current, previous = index .. ':' .. int(generation), index .. ':' .. int(generation - 1)
+-- The index is kept in generations, each a hash that expires by itself.
+local function index_of(generation)
+  return index .. ':' .. int(generation)
 end
+local generation = math.floor(now / window)
 
-local function find(key)
-  for _, index in ipairs({ current, previous }) do
-    local value = redis.call('HGET', index, key)
+-- The event that this id stands for, if it was stored within the window before it was published. This may run long after
+-- that: the server may have been stopped with the call in its hands.
+local function find(key, published)
+  local oldest = math.min(now, published) - window
+  for past = generation, math.max(generation - 2, math.floor(oldest / window)), -1 do
+    local value = redis.call('HGET', index_of(past), key)
     if value then
       local ms, id, sequence, digest = string.match(value, '^(%d+) (%d+%-%d+) (%d+) (%x+)$')
-      if ms and now - tonumber(ms) <= window then
+      if ms and tonumber(ms) >= oldest then
         return { id, sequence, digest }
       end
     end
@@ -48,7 +50,7 @@ local function tell(word)
 end
 
 for _ = 1, publishes do
-  local number, answered, count, first = publish_at(at)
+  local number, answered, count, first, published = publish_at(at, plain)
   number = tonumber(number)
   local already = number <= before and not refused[number]
   at = first
@@ -64,7 +66,7 @@ for _ = 1, publishes do
     local event = { key = given and key, digest = digest, status = status, head = head, timestamp = timestamp,
       data = data, next = next }
     if given and not already then
-      event.found = find(key)
+      event.found = find(key, published)
       local earlier = digests[key] or (event.found and event.found[3])
       if earlier and earlier ~= digest and not reused and not answered then
         reused = i - 1
@@ -99,7 +101,7 @@ for _ = 1, publishes do
         book.sequence, book.last_id = book.sequence + 1, id
         place = { id, sequence, event.digest }
         if event.key then
-          redis.call('HSET', current, event.key, concat({ int(now), id, sequence, event.digest }, ' '))
+          redis.call('HSET', index_of(generation), event.key, concat({ int(now), id, sequence, event.digest }, ' '))
           stored[event.key], indexed = place, true
         end
         -- The event's own time, which the list of runs is told as well; this script's clock may be a millisecond behind.
@@ -117,7 +119,7 @@ for _ = 1, publishes do
 end
 
 if indexed then
-  redis.call('PEXPIRE', current, int(window * 2))
+  redis.call('PEXPIRE', index_of(generation), int(window * 2))
 end
 if book.last_id and done then
   local numbers = { int(applied) }

@@ -6,12 +6,16 @@ local KEYS, ARGV, call, format, concat = KEYS, ARGV, redis.call, string.format, 
 local runs = KEYS[1]
 
 -- Of the publish at `at`, or of the only one of a run whose entry is there: its number, whether it was answered, how
--- many events, and where the first is.
-local function publish_at(at)
+-- many events, where the first is, and, unless they are plain, when it was published.
+local function publish_at(at, plain)
   if ARGV[at] == '+' then
     return ARGV[at - 1], false, 1, at
   end
-  return ARGV[at], ARGV[at + 1] == '1', tonumber(ARGV[at + 2]), at + 3
+  local number, answered, count = ARGV[at], ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+  if plain then
+    return number, answered, count, at + 3
+  end
+  return number, answered, count, at + 4, tonumber(ARGV[at + 3])
 end
 
 -- Where in ARGV the source and the type are that the entry at hand shares with those before it.
@@ -52,7 +56,7 @@ local function append_plain(stream, meta, writer, publishes, at)
   end
   local line, length, id, last_number = { last }, 1, nil, nil
   for _ = 1, publishes do
-    local number, _, count, first = publish_at(at)
+    local number, _, count, first = publish_at(at, true)
     local is_new = tonumber(number) > applied
     at, length = first, length + 1
     if is_new then

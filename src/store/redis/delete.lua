@@ -3,7 +3,9 @@
 -- does, in ms. It is no key of the call, since a hub that may not write to it may delete all the same.
 local generation, deleted, said_for = math.floor(now / window), ARGV[at], ARGV[at + 1]
 local gone = redis.call('DEL', stream, meta, unpack(KEYS, 5))
-redis.call('DEL', KEYS[4] .. ':' .. int(generation), KEYS[4] .. ':' .. int(generation - 1))
+for past = generation, generation - 2, -1 do
+  redis.call('DEL', KEYS[4] .. ':' .. int(past))
+end
 if lists_runs then redis.call('ZREM', runs, run) end
 if gone > 0 then
   -- The run is gone, whether this may be said or not.

@@ -41,11 +41,7 @@ impl Queue {
             let kept = if refused.contains(&run) {
                 Err(vec![reply])
             } else {
-                let publish = Publish {
-                    number: state.take_number(),
-                    events: Arc::clone(&events),
-                    answered: true,
-                };
+                let publish = Publish::now(state.take_number(), Arc::clone(&events), true);
                 self.to_spool(state, &run, vec![(publish, reply)], false)
             };
             match kept.map_err(|mut replies| replies.pop().flatten()) {
