@@ -92,8 +92,20 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     gauge!(FOLLOWED_RUNS).set(0.0);
     gauge!(BODY_BYTES).set(0.0);
     // What is only seen once it has happened cannot be told from what never was.
-    for name in [CONNECTIONS_REFUSED, SPOOLED, DRAINED, EVENTS_LEFT_OUT] {
+    for name in [
+        CATCH_UPS,
+        CONNECTIONS_REFUSED,
+        DRAINED,
+        EVENTS_LEFT_OUT,
+        SPOOLED,
+        SPOOL_DAMAGED,
+        STUCK,
+        UPCAST_FAILURES,
+    ] {
         counter!(name).absolute(0);
+    }
+    for reason in ["run_finished", "run_deleted", "shutdown", "slow_client"] {
+        counter!(CUT, "reason" => reason).absolute(0);
     }
     for operation in ["append", "read back"] {
         counter!(STORE_FAILURES, "operation" => operation).absolute(0);

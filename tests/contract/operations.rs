@@ -34,6 +34,8 @@ fn health_and_metrics(setup: Setup) {
         "runhub_mode{mode=\"normal\"} 1",
         "runhub_mode{mode=\"degraded\"} 0",
         "runhub_store_failures_total{operation=\"append\"} 0",
+        "runhub_subscribers_cut_total{reason=\"slow_client\"} 0",
+        "runhub_spool_damaged_total 0",
     ] {
         assert!(metrics.text().contains(line), "{line} in {}", metrics.text());
     }
