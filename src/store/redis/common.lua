@@ -7,8 +7,9 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- How much is read at a time of what foreign programs wrote, and how much in all: nobody else is served meanwhile.
-local bytes_at_a_time, enough_bytes = 1048576, 8388608
+-- How much is read at a time of what foreign programs wrote, and how much in all: nobody else is served meanwhile. How
+-- large an entry is shows only when it was read.
+local entries_at_a_time, bytes_at_a_time, enough_bytes = 10, 1048576, 8388608
 
 -- Whether it is a stream of jobs, which only other programs write to.
 local of_jobs = string.sub(stream, 1, 3) == 'job'
@@ -77,8 +78,8 @@ local function status_of_data(data)
 end
 
 -- Counts in what was written behind the book's last id: the newest sequence and the newest change of status among the
--- newest thousand entries, or as many as are enough bytes. They are read a few at a time: no more than twice as many as
--- before, and fewer if those were large.
+-- newest thousand entries, or as many as are enough bytes. They are read a few at a time, and fewer if those before were
+-- large.
 local function absorb(book)
   local from, to = book.last_id and '(' .. book.last_id or '-', '+'
   local newest, sequence, status, status_ms
@@ -120,7 +121,7 @@ local function absorb(book)
     end
     seen = seen + #entries
     local all = #entries < count
-    count = math.max(1, math.min(2 * count, 100, 1000 - seen, math.floor(bytes_at_a_time / largest)))
+    count = math.max(1, math.min(2 * count, entries_at_a_time, 1000 - seen, math.floor(bytes_at_a_time / largest)))
   until all or sequence and status or seen >= 1000 or bytes >= enough_bytes
   if not newest then
     return
