@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub(super) struct Entry {
     /// Rises over all runs.
     pub(super) seq: u64,
-    pub(super) spooled_ms: u64,
+    pub(super) published_ms: u64,
     pub(super) segment: u32,
     pub(super) offset: u32,
     pub(super) length: u32,
@@ -133,9 +133,9 @@ impl Index {
         self.events
     }
 
-    /// When the oldest of them was spooled.
+    /// When the oldest of them was published.
     pub(super) fn oldest_ms(&self) -> Option<u64> {
-        self.runs.values().filter_map(|e| e.front()).map(|entry| entry.spooled_ms).min()
+        self.runs.values().filter_map(|e| e.front()).map(|entry| entry.published_ms).min()
     }
 
     /// Bytes of all segments.

@@ -124,13 +124,13 @@ impl Loaded {
         self.index.segments.insert(number, segment);
         for (range, record) in scan.records {
             match record {
-                Record::Publish { seq, spooled_ms, publish } => {
+                Record::Publish { seq, publish } => {
                     self.next_seq = self.next_seq.max(seq + 1);
                     // One that was moved may be there twice.
                     if self.index.find(&publish.run, seq).is_none() {
                         let entry = Entry {
                             seq,
-                            spooled_ms,
+                            published_ms: publish.published_ms,
                             segment: number,
                             offset: u32::try_from(range.start).map_err(io::Error::other)?,
                             length: u32::try_from(range.len()).map_err(io::Error::other)?,

@@ -37,6 +37,8 @@ pub struct SpooledPublish {
     pub writer: u64,
     /// Its number.
     pub number: u64,
+    /// When it was published, in ms since the Unix epoch.
+    pub published_ms: u64,
     /// Its events.
     pub events: Arc<[NewEvent]>,
 }
@@ -46,8 +48,6 @@ pub struct SpooledPublish {
 pub struct Waiting {
     /// Its place in the spool; later ones have greater places.
     pub place: u64,
-    /// Since when, in ms since the Unix epoch.
-    pub since_ms: u64,
     /// What waits.
     pub publish: SpooledPublish,
 }
@@ -196,9 +196,9 @@ impl Spool {
             let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(Vec::new()) };
             let mut read = Vec::with_capacity(entries.len());
             for entry in entries {
-                let (place, since_ms) = (entry.seq, entry.spooled_ms);
+                let place = entry.seq;
                 let publish = shared.read_publish(run, entry)?;
-                read.extend(publish.map(|publish| Waiting { place, since_ms, publish }));
+                read.extend(publish.map(|publish| Waiting { place, publish }));
             }
             if !read.is_empty() {
                 return Ok(read);

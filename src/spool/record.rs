@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! record   mark "RHS1", u32 length of the body, u64 xxh3 of the body, body; numbers little-endian
-//! publish  1, u64 seq, u64 spooled_ms, u64 writer, u64 number, run, u32 events, then of each event
+//! publish  1, u64 seq, u64 published_ms, u64 writer, u64 number, run, u32 events, then of each event
 //!          u8 flags, u64 digest, u32 length, the fields as event/packed.rs writes them
 //! drained  2, u64 seq, run: all of this run's publishes up to seq are in the store
 //! run      u8 length, text
@@ -27,20 +27,15 @@ const SEARCH_FIRST: u8 = 2;
 /// What a record says.
 #[derive(Debug)]
 pub(super) enum Record {
-    Publish { seq: u64, spooled_ms: u64, publish: SpooledPublish },
+    Publish { seq: u64, publish: SpooledPublish },
     Drained { seq: u64, run: RunId },
 }
 
 /// Appends a publish; gives the length of its record.
-pub(super) fn write_publish(
-    out: &mut Vec<u8>,
-    seq: u64,
-    spooled_ms: u64,
-    publish: &SpooledPublish,
-) -> usize {
+pub(super) fn write_publish(out: &mut Vec<u8>, seq: u64, publish: &SpooledPublish) -> usize {
     write(out, |out| {
         out.push(PUBLISH);
-        for number in [seq, spooled_ms, publish.writer, publish.number] {
+        for number in [seq, publish.published_ms, publish.writer, publish.number] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         write_run(out, &publish.run);
@@ -104,7 +99,7 @@ fn read_body(body: &[u8]) -> Option<Record> {
     let mut body = Reader(body);
     match body.byte()? {
         PUBLISH => {
-            let (seq, spooled_ms) = (body.number()?, body.number()?);
+            let (seq, published_ms) = (body.number()?, body.number()?);
             let (writer, number) = (body.number()?, body.number()?);
             let run = body.run()?;
             let count = body.length()?;
@@ -113,8 +108,9 @@ fn read_body(body: &[u8]) -> Option<Record> {
             for _ in 0..count {
                 events.push(body.event(&run)?);
             }
-            let publish = SpooledPublish { run, writer, number, events: Arc::from(events) };
-            Some(Record::Publish { seq, spooled_ms, publish })
+            let events = Arc::from(events);
+            let publish = SpooledPublish { run, writer, number, published_ms, events };
+            Some(Record::Publish { seq, publish })
         }
         DRAINED => Some(Record::Drained { seq: body.number()?, run: body.run()? }),
         _ => None,
@@ -209,7 +205,7 @@ mod tests {
     fn segment() -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for seq in 1..=5 {
-            write_publish(&mut bytes, seq, 1000 + seq, &publish("r", seq, 2));
+            write_publish(&mut bytes, seq, &publish("r", seq, 2));
             ends.push(bytes.len());
         }
         write_drained(&mut bytes, 2, &RunId::parse("r").unwrap());
@@ -230,11 +226,12 @@ mod tests {
         let (bytes, _) = segment();
         let scan = scan(&bytes);
         assert_eq!((seqs(&scan), scan.end), (vec![1, 2, 3, 4, 5, 102], bytes.len()));
-        let (_, Record::Publish { spooled_ms, publish: read, .. }) = &scan.records[2] else {
+        let (_, Record::Publish { publish: read, .. }) = &scan.records[2] else {
             panic!("the third is a publish")
         };
         let written = publish("r", 3, 2);
-        assert_eq!((*spooled_ms, read.writer, read.number), (1003, written.writer, written.number));
+        assert_eq!((read.writer, read.number), (written.writer, written.number));
+        assert_eq!(read.published_ms, written.published_ms);
         assert_eq!(read.run, written.run);
         for (read, written) in read.events.iter().zip(written.events.iter()) {
             // The hub gives each of its events another id.

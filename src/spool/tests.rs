@@ -28,7 +28,13 @@ fn sized(name: &str, number: u64, events: usize, padding: usize) -> SpooledPubli
         format!(r#"{{"type":"a.b","data":[{number},"{padding}"],"source":{{"agent_id":"é"}}}}"#);
     let event = parse_event(&run(name), &json, Timestamp::from_ms(number), limits).unwrap();
     let events: Vec<_> = (0..events).map(|_| NewEvent::new(event.clone())).collect();
-    SpooledPublish { run: run(name), writer: 7, number, events: events.into() }
+    SpooledPublish {
+        run: run(name),
+        writer: 7,
+        number,
+        published_ms: 1000 + number,
+        events: events.into(),
+    }
 }
 
 fn open(folder: &Path) -> Spool {

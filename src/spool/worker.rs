@@ -7,7 +7,7 @@
 use super::index::{Entry, Segment};
 use super::load::{path_of, private};
 use super::{Done, Shared, SpoolError, SpooledPublish, record};
-use crate::event::{RunId, Timestamp};
+use crate::event::RunId;
 use crate::telemetry::metrics;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -124,13 +124,13 @@ impl Worker {
         size: usize,
         done: Done,
     ) -> Written {
-        let (seq, spooled_ms) = (self.next_seq, Timestamp::now().as_ms());
+        let seq = self.next_seq;
         self.next_seq += 1;
         let offset = bytes.len();
-        let length = record::write_publish(bytes, seq, spooled_ms, &publish);
+        let length = record::write_publish(bytes, seq, &publish);
         let entry = Entry {
             seq,
-            spooled_ms,
+            published_ms: publish.published_ms,
             segment: 0,
             offset: as_u32(offset),
             length: as_u32(length),

@@ -1,8 +1,10 @@
 //! The `event_id`s that publishers chose lately, and where their events are. Kept by the stores that have
 //! no server behind them; ids the hub made are not in it (see `event::event_key`).
 
+use super::Publish;
 use crate::event::{EventId, Sequence};
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +29,10 @@ const LONGER_MS: u64 = 60_000;
 #[derive(Debug)]
 pub(super) struct KeyWindow {
     window_ms: u64,
+    /// With when each was published.
     known: HashMap<Key, (u64, Found)>,
-    /// By age, oldest first.
-    ages: VecDeque<(u64, Key)>,
+    /// In the order in which they were stored.
+    ages: VecDeque<(EventId, Key)>,
 }
 
 impl KeyWindow {
@@ -38,31 +41,45 @@ impl KeyWindow {
         Self { window_ms, known: HashMap::new(), ages: VecDeque::new() }
     }
 
-    /// The event that this id stands for, if it was stored within the window before this time.
-    pub(super) fn find(&self, run: u64, key: &str, published_ms: u64) -> Option<Found> {
-        let (stored_ms, found) = self.known.get(&(run, Arc::from(key)))?;
-        (published_ms.saturating_sub(*stored_ms) <= self.window_ms).then_some(*found)
+    /// When an event was published of which an event of this publish may be a repetition. Of what was answered long ago
+    /// later ones may have been stored already; else the end is left open, since clocks differ.
+    pub(super) fn around(&self, publish: &Publish, now_ms: u64) -> RangeInclusive<u64> {
+        let published_ms = publish.published_ms;
+        let newest = published_ms.saturating_add(self.window_ms);
+        let oldest = published_ms.min(now_ms).saturating_sub(self.window_ms);
+        oldest..=if publish.answered { newest } else { u64::MAX }
     }
 
-    /// From now on the id stands for this event.
-    pub(super) fn insert(&mut self, run: u64, key: &str, stored_ms: u64, found: Found) {
+    /// The event that this id stands for, if it was published then.
+    pub(super) fn find(&self, run: u64, key: &str, when: &RangeInclusive<u64>) -> Option<Found> {
+        let (published_ms, found) = self.known.get(&(run, Arc::from(key)))?;
+        when.contains(published_ms).then_some(*found)
+    }
+
+    /// From now on the id stands for this event, unless it does for one that was published later: whoever repeats one
+    /// repeats that. True if it does.
+    pub(super) fn insert(&mut self, run: u64, key: &str, published_ms: u64, found: Found) -> bool {
         let key: Key = (run, key.into());
-        self.ages.push_back((stored_ms, key.clone()));
-        self.known.insert(key, (stored_ms, found));
+        if self.known.get(&key).is_some_and(|(known_ms, _)| *known_ms > published_ms) {
+            return false;
+        }
+        self.ages.push_back((found.id, key.clone()));
+        self.known.insert(key, (published_ms, found));
+        true
     }
 
-    /// Forgets what is much older than the window, some of it at a time, and calls `forgotten` with each.
+    /// Forgets what was stored much longer ago than the window, some of it at a time, and calls `forgotten` with each.
     pub(super) fn forget_old(&mut self, now_ms: u64, mut forgotten: impl FnMut(u64, &str)) {
         for _ in 0..AT_A_TIME {
-            let is_old = |(stored_ms, _): &(u64, Key)| {
-                now_ms.saturating_sub(*stored_ms) > self.window_ms + LONGER_MS
+            let is_old = |(stored, _): &(EventId, Key)| {
+                now_ms.saturating_sub(stored.ms) > self.window_ms + LONGER_MS
             };
             if !self.ages.front().is_some_and(is_old) {
                 return;
             }
-            let Some((stored_ms, key)) = self.ages.pop_front() else { return };
+            let Some((stored, key)) = self.ages.pop_front() else { return };
             // The id may have been stored anew since.
-            if self.known.get(&key).is_some_and(|(at, _)| *at == stored_ms) {
+            if self.known.get(&key).is_some_and(|(_, found)| found.id == stored) {
                 self.known.remove(&key);
                 forgotten(key.0, &key.1);
             }
@@ -77,9 +94,9 @@ mod tests {
     #[test]
     fn what_is_old_is_forgotten_some_of_it_at_a_time() {
         let mut keys = KeyWindow::new(Duration::from_secs(10));
-        let found = Found { id: EventId::new(1, 0), sequence: Sequence::FIRST, digest: 7 };
-        (0..25_000).for_each(|n| keys.insert(1, &format!("k{n}"), n / 5, found));
-        keys.insert(1, "k0", 20_000, found);
+        let found = |ms| Found { id: EventId::new(ms, 0), sequence: Sequence::FIRST, digest: 7 };
+        assert!((0..25_000).all(|n| keys.insert(1, &format!("k{n}"), n / 5, found(n / 5))));
+        assert!(keys.insert(1, "k0", 20_000, found(20_000)));
         let forget = |keys: &mut KeyWindow, now_ms| {
             let mut count = 0;
             keys.forget_old(now_ms, |_, _| count += 1);
@@ -88,7 +105,7 @@ mod tests {
         // The first one was stored anew.
         assert_eq!(forget(&mut keys, 76_000), 9_999);
         assert_eq!((forget(&mut keys, 76_000), forget(&mut keys, 76_000)), (10_000, 5_000));
-        assert_eq!(keys.find(1, "k0", 16_000), Some(found));
-        assert_eq!((keys.find(2, "k0", 16_000), keys.known.len()), (None, 1));
+        assert_eq!(keys.find(1, "k0", &(20_000..=20_000)), Some(found(20_000)));
+        assert_eq!((keys.find(2, "k0", &(0..=u64::MAX)), keys.known.len()), (None, 1));
     }
 }

@@ -155,7 +155,8 @@ impl Ledger {
         keys: &KeyWindow,
     ) -> bool {
         let is_new = |publish: &Publish, new: &NewEvent| {
-            let found = || keys.find(self.number, new.key.as_str(), published(publish, now_ms));
+            let when = keys.around(publish, now_ms);
+            let found = || keys.find(self.number, new.key.as_str(), &when);
             !new.key_is_given || found().is_none()
         };
         publishes
@@ -171,10 +172,11 @@ impl Ledger {
         if publish.answered {
             return None;
         }
+        let when = keys.around(publish, now_ms);
         for (index, new) in publish.events.iter().enumerate().filter(|(_, new)| new.key_is_given) {
             let key = new.key.as_str();
             let earlier = within.iter().find(|(k, _)| *k == key).map(|(_, digest)| *digest);
-            let found = || keys.find(self.number, key, published(publish, now_ms));
+            let found = || keys.find(self.number, key, &when);
             match earlier.or_else(|| found().map(|found| found.digest)) {
                 Some(digest) if digest != new.digest => return Some(index),
                 Some(_) => {}
@@ -194,14 +196,15 @@ impl Ledger {
     }
 
     /// Gives the events of a writer's publishes their places, or finds that one reuses an `event_id`, or that it was
-    /// applied before. `stored` is called for each event that is new.
+    /// applied before. `stored` is called for each event that is new, with what its `event_id` stands for from now on and
+    /// when that was published, if it is in the window.
     pub(super) fn place<'e>(
         &mut self,
         append: &'e RunAppend,
         now_ms: u64,
         rules: &StoreRules,
         keys: &mut KeyWindow,
-        mut stored: impl FnMut(&'e NewEvent, Placed),
+        mut stored: impl FnMut(&'e NewEvent, Placed, Option<(u64, Found)>),
     ) -> Vec<PublishOutcome> {
         let writer = append.writer;
         let place = |publish: &'e Publish| {
@@ -230,21 +233,21 @@ impl Ledger {
         now_ms: u64,
         rules: &StoreRules,
         keys: &mut KeyWindow,
-        stored: &mut impl FnMut(&'e NewEvent, Placed),
+        stored: &mut impl FnMut(&'e NewEvent, Placed, Option<(u64, Found)>),
     ) -> PublishOutcome {
+        let (when, published_ms) = (keys.around(publish, now_ms), publish.published_ms.min(now_ms));
         let placed = publish.events.iter().map(|new| {
-            let find = || keys.find(self.number, new.key.as_str(), published(publish, now_ms));
+            let find = || keys.find(self.number, new.key.as_str(), &when);
             let known = new.key_is_given.then(find);
             if let Some(Found { id, sequence, digest }) = known.flatten() {
                 return Placed { id, sequence, duplicate: true, reused: digest != new.digest };
             }
             let placed = self.next_place(now_ms);
-            if new.key_is_given {
-                let found = Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
-                keys.insert(self.number, new.key.as_str(), now_ms, found);
-            }
+            let found = Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
+            let mut insert = || keys.insert(self.number, new.key.as_str(), published_ms, found);
+            let index = (new.key_is_given && insert()).then_some((published_ms, found));
             self.live(rules.lifecycle.of(&new.event.kind), now_ms, rules);
-            stored(new, placed);
+            stored(new, placed, index);
             placed
         });
         PublishOutcome::Stored(placed.collect())
@@ -291,8 +294,4 @@ impl Ledger {
             expires_in: self.expires_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms))),
         })
     }
-}
-/// When a publish was made, for what stands for the same: it may have waited since, but does not come from the future.
-fn published(publish: &Publish, now_ms: u64) -> u64 {
-    publish.published_ms.min(now_ms)
 }

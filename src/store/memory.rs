@@ -70,7 +70,7 @@ impl MemoryStore {
             run.ledger.revive(now, rules);
         }
         let previous = run.ledger.last_id();
-        let outcomes = run.ledger.place(append, now, rules, keys, |new, placed| {
+        let outcomes = run.ledger.place(append, now, rules, keys, |new, placed, _| {
             let event = new.event.clone();
             let stored = StoredEvent { id: placed.id, sequence: Some(placed.sequence), event };
             run.events.insert(placed.id, stored);

@@ -62,7 +62,7 @@ pub struct Publish {
     pub number: u64,
     /// Its events, in order; stored all or none.
     pub events: Arc<[NewEvent]>,
-    /// When it was published, in ms since the Unix epoch: an `event_id` stands for what was stored within
+    /// When it was published, in ms since the Unix epoch: an `event_id` stands for what was published within
     /// `publish.dedup_window` before that, even if this reaches the store later.
     pub published_ms: u64,
     /// Whether its publisher was answered before it was stored, so that it can be refused no more: an

@@ -3,8 +3,9 @@
 use super::publishing::{Writer, keyed, numbered, run_id, send};
 use super::reading::{all, info, numbers, sequences, until};
 use super::{Bench, Store, rules};
+use runhub::event::Timestamp;
 use runhub::event::{RunId, Sequence};
-use runhub::store::{Placed, PublishOutcome, RunAppend, StoreRules};
+use runhub::store::{Placed, Publish, PublishOutcome, RunAppend, StoreRules};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -17,6 +18,7 @@ on_every_store!(
     publishers_at_once_store_one,
     an_event_id_belongs_to_its_run,
     an_event_id_is_free_again_after_the_window,
+    events_that_waited_are_told_apart_by_when_they_were_published,
     a_deleted_run_forgets_its_event_ids,
 );
 
@@ -172,6 +174,49 @@ async fn an_event_id_is_free_again_after_the_window(bench: Bench) {
     assert_eq!(numbers(&all(&store, &run).await), [1, 1]);
     let again = writer.publish_one(keyed(&run, "k", 1)).await;
     assert_eq!(again, Placed { duplicate: true, ..anew });
+}
+
+async fn events_that_waited_are_told_apart_by_when_they_were_published(bench: Bench) {
+    const MINUTE: u64 = 60_000;
+    let window = Duration::from_secs(600);
+    let (store, run) = (bench.open(StoreRules { dedup_window: window, ..rules() }), run_id("r"));
+    let (now, mut number) = (Timestamp::now().as_ms(), 0);
+    // Data, when it was published before now, and whether it was answered.
+    let mut publish = |data, ago: u64, answered| {
+        number += 1;
+        let events = [keyed(&run, "k", data)].into();
+        Publish { number, events, published_ms: now - ago, answered }
+    };
+    let batches = [
+        // After an outage.
+        vec![publish(1, 60 * MINUTE, true)],
+        vec![publish(1, 52 * MINUTE, true), publish(2, 45 * MINUTE, true)],
+        vec![publish(2, 36 * MINUTE, true)],
+        // Of now, and what another hub had for longer.
+        vec![publish(3, 0, false)],
+        vec![
+            publish(5, 25 * MINUTE, true),
+            publish(3, 9 * MINUTE, true),
+            publish(4, 11 * MINUTE, true),
+        ],
+        vec![publish(3, 0, false), publish(4, 0, false)],
+    ];
+    let mut outcomes = Vec::new();
+    for publishes in batches {
+        let append = RunAppend { run: run.clone(), writer: 1, publishes };
+        outcomes.extend(send(&store, &append).await);
+    }
+    let told = |outcome: &PublishOutcome| match outcome {
+        PublishOutcome::Stored(placed) if placed[0].duplicate => "again",
+        PublishOutcome::Stored(_) => "new",
+        _ => "reused",
+    };
+    let told: Vec<_> = outcomes.iter().map(told).collect();
+    assert_eq!(
+        told,
+        ["new", "again", "new", "again", "new", "new", "again", "new", "again", "reused"]
+    );
+    assert_eq!(numbers(&all(&store, &run).await), [1, 2, 3, 5, 4]);
 }
 
 async fn a_deleted_run_forgets_its_event_ids(bench: Bench) {

@@ -450,6 +450,22 @@ fn a_repetition_that_a_frozen_redis_gets_to_after_the_window_is_none_the_less_on
 }
 
 #[test]
+fn an_event_id_that_is_free_again_by_its_publish_stands_for_two_events_that_wait_together() {
+    let setup = lasting().set("PUBLISH__DEDUP_WINDOW", "2s");
+    let hub = setup.hub();
+    hub.publish("r", &event(1));
+    refuse_writes(&setup, true);
+    let first = Instant::now();
+    hub.publish_spooled("r", &keyed("k", 2));
+    until("the window has passed", || (first.elapsed().as_millis() > 2500).then_some(()));
+    hub.publish_spooled("r", &keyed("k", 3));
+    hub.publish_spooled("r", &keyed("k", 3));
+    refuse_writes(&setup, false);
+    until_drained(&hub);
+    assert_eq!(numbers(&hub, "r"), [1, 2, 3]);
+}
+
+#[test]
 fn a_run_is_not_deleted_while_its_events_wait() {
     let setup = lasting();
     let hub = setup.hub();

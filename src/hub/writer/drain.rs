@@ -6,7 +6,7 @@ use super::forgotten::Forgotten;
 use super::queue::{BATCH_BYTES, BATCH_EVENTS, Queue};
 use crate::event::{RunId, Timestamp};
 use crate::hub::{left_out, search};
-use crate::spool::{Spool, Waiting};
+use crate::spool::{Spool, SpooledPublish, Waiting};
 use crate::store::{LogStore, Publish, RunAppend, StoreError};
 use std::io;
 use std::sync::Arc;
@@ -18,8 +18,6 @@ const LOOK_BYTES: usize = 8 << 20;
 /// What was read of one run.
 struct Taken {
     append: RunAppend,
-    /// Since when each publish waits, in ms since the Unix epoch.
-    since_ms: Vec<u64>,
     /// Where its last publish is in the spool.
     last: u64,
     events: usize,
@@ -36,12 +34,11 @@ pub(super) async fn drain(
     forgotten: &mut Forgotten,
     window: Duration,
 ) -> Option<Trouble> {
-    let (mut taken, mut failure) = (Vec::new(), None);
-    let Ok((read, mut left)) = tokio::task::spawn_blocking(move || read(&spool, runs)).await else {
+    let (mut taken, mut failure, mut unanswered) = (Vec::new(), None, None);
+    let Ok((read, left)) = tokio::task::spawn_blocking(move || read(&spool, runs)).await else {
         log::error!("reading the spool panicked");
         return Some(Trouble::Spool);
     };
-    forgotten.retain(|run| queue.is_run_behind(run));
     let mut room = LOOK_BYTES;
     for (run, oldest) in read {
         let oldest = match oldest {
@@ -57,35 +54,34 @@ pub(super) async fn drain(
             continue;
         };
         // A store that does not answer for one run does not for the next.
-        let looked = match &failure {
+        let looked = match &unanswered {
             None => leave_out_known(store, &mut one, forgotten, window, &mut room).await,
-            Some(failure) => Err(StoreError::clone(failure)),
+            Some(unanswered) => Err(StoreError::clone(unanswered)),
         };
         match looked {
             Ok(true) => {
                 queue.drain_begins(&run, one.append.publishes.len());
                 taken.push(one);
             }
-            Ok(false) => left.push(run),
+            // It has its turn again when others have had theirs.
+            Ok(false) => {}
             Err(error) => {
                 queue.drain_ended(&run, None, &Err(error.clone()));
-                failure = failure.or(Some(error).filter(StoreError::is_the_stores));
+                unanswered = unanswered.or(Some(error).filter(StoreError::is_the_stores));
             }
         }
     }
     queue.put_off(&left);
-    if taken.is_empty() {
-        return failure.map(Trouble::Append);
-    }
     let (appends, ends): (Vec<_>, Vec<_>) =
         taken.into_iter().map(|t| (t.append, (t.last, t.events, t.reused))).unzip();
-    let results = store.append(&appends).await;
+    let results = if appends.is_empty() { Vec::new() } else { store.append(&appends).await };
     for ((append, (last, events, reused)), result) in appends.iter().zip(ends).zip(results) {
         let result = result.map(|outcomes| left_out::tell(&append.run, reused, &outcomes));
         queue.drain_ended(&append.run, Some((last, events)), &result);
         failure = failure.or(result.err().filter(StoreError::is_the_stores));
     }
-    failure.map(Trouble::Append)
+    forgotten.retain(|run| queue.is_run_behind(run));
+    failure.map(Trouble::Append).or(unanswered.map(|_| Trouble::ReadBack))
 }
 
 /// Leaves out what the run has got and the store would not notice. False if more of the run is to be looked through.
@@ -97,13 +93,13 @@ async fn leave_out_known(
     room: &mut usize,
 ) -> Result<bool, StoreError> {
     let (run, publishes) = (&taken.append.run, &mut taken.append.publishes);
-    let events = publishes.iter_mut().map(|publish| &mut publish.events);
-    let mut waited: Vec<_> = taken.since_ms.iter().copied().zip(events).collect();
+    let waited = publishes.iter_mut().map(|publish| (publish.published_ms, &mut publish.events));
+    let mut waited: Vec<_> = waited.collect();
     let now_ms = Timestamp::now().as_ms();
     if !forgotten.look(store, run, &waited, window, now_ms, room).await? {
         return Ok(false);
     }
-    taken.reused += forgotten.leave_out(run, &mut waited, window);
+    taken.reused += forgotten.leave_out(store, run, &mut waited, window).await?;
     for publish in publishes {
         taken.reused += search::leave_out_known(store, run, &mut publish.events).await?;
     }
@@ -138,16 +134,14 @@ fn read(spool: &Spool, runs: Vec<RunId>) -> (Vec<(RunId, Oldest)>, Vec<RunId>) {
 /// The publishes that one writer numbered go together.
 fn take(run: &RunId, oldest: Vec<Waiting>) -> Option<Taken> {
     let writer = oldest.first()?.publish.writer;
-    let (mut last, mut events) = (0, 0);
-    let (mut since_ms, mut publishes) = (Vec::new(), Vec::new());
+    let (mut last, mut events, mut publishes) = (0, 0, Vec::new());
     let numbered = oldest.into_iter().take_while(|waiting| waiting.publish.writer == writer);
-    for Waiting { place, since_ms: since, publish } in numbered {
+    for Waiting { place, publish } in numbered {
         last = place;
-        since_ms.push(since);
         events += publish.events.len();
-        let (number, events) = (publish.number, publish.events);
-        publishes.push(Publish { number, events, published_ms: since, answered: true });
+        let SpooledPublish { number, published_ms, events, .. } = publish;
+        publishes.push(Publish { number, events, published_ms, answered: true });
     }
     let append = RunAppend { run: run.clone(), writer, publishes };
-    Some(Taken { append, since_ms, last, events, reused: 0 })
+    Some(Taken { append, last, events, reused: 0 })
 }

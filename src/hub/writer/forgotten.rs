@@ -1,11 +1,11 @@
 //! Events whose `event_id` the store may have forgotten while they waited in the spool. An event is a repetition if what
 //! it repeats was stored within `publish.dedup_window` of when it was published, however late it is drained; but the
-//! store reckons from the drain. So what it has forgotten by then is looked for in the run itself.
+//! store remembers an id for little longer than that. So what it has forgotten by then is looked for in the run itself.
 //!
 //! A run is looked through once while it is drained, some of it at a time: others wait for the writer meanwhile.
 
 use crate::event::{EventId, EventKey, NewEvent, RunId, digest};
-use crate::store::{LogStore, Order, RangeRequest, StoreError};
+use crate::store::{LogStore, Order, RangeRequest, RunState, StoreError};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,15 @@ struct Looked {
 impl Looked {
     fn from(from: EventId) -> Self {
         Self { from, next: from, found: BTreeMap::new() }
+    }
+
+    /// The digest of what an event repeats that was published then, if that was found.
+    fn repeated(&self, new: &NewEvent, since_ms: u64, window_ms: u64) -> Option<u64> {
+        let hash = if is_indexed(new) { hash(&new.key) } else { return None };
+        let first = EventId::new(since_ms.saturating_sub(window_ms), 0);
+        let last = EventId::new(since_ms.saturating_add(window_ms), u64::MAX);
+        let mut found = self.found.range((hash, first)..=(hash, last));
+        found.next().map(|(_, digest)| *digest)
     }
 }
 
@@ -92,31 +101,37 @@ impl Forgotten {
     }
 
     /// Leaves out what was found in the run; says how many are there with other content.
-    pub(super) fn leave_out(
-        &self,
+    pub(super) async fn leave_out(
+        &mut self,
+        store: &dyn LogStore,
         run: &RunId,
         waited: &mut [Waited<'_>],
         window: Duration,
-    ) -> usize {
-        let Some(looked) = self.runs.get(run).filter(|looked| !looked.found.is_empty()) else {
-            return 0;
+    ) -> Result<usize, StoreError> {
+        let Some(looked) = self.runs.get_mut(run) else { return Ok(0) };
+        let window_ms = in_ms(window);
+        let is_there = |(since_ms, events): &Waited<'_>| {
+            events.iter().any(|new| looked.repeated(new, *since_ms, window_ms).is_some())
         };
-        let (window_ms, mut reused) = (in_ms(window), 0);
+        if !waited.iter().any(is_there) {
+            return Ok(0);
+        }
+        // Another hub may have deleted the run since.
+        let begun_ms = match store.run(run).await? {
+            RunState::Known(info) => info.created_ms,
+            RunState::Unknown | RunState::Expired => u64::MAX,
+        };
+        looked.found.retain(|(_, id), _| id.ms >= begun_ms);
+        let mut reused = 0;
         for (since_ms, events) in waited {
-            let first = EventId::new(since_ms.saturating_sub(window_ms), 0);
-            let last = EventId::new(since_ms.saturating_add(window_ms), u64::MAX);
             let is_new = |new: &&NewEvent| {
-                let hash = hash(&new.key);
-                let mut found = looked.found.range((hash, first)..=(hash, last));
-                let Some((_, digest)) = found.next().filter(|_| is_indexed(new)) else {
-                    return true;
-                };
-                reused += usize::from(*digest != new.digest);
+                let Some(digest) = looked.repeated(new, *since_ms, window_ms) else { return true };
+                reused += usize::from(digest != new.digest);
                 false
             };
             **events = events.iter().filter(is_new).cloned().collect();
         }
-        reused
+        Ok(reused)
     }
 }
 
@@ -175,7 +190,7 @@ mod tests {
         let (run, mut room) = (run(), usize::MAX);
         let look = forgotten.look(store, &run, &waited, WINDOW, drained_ms, &mut room);
         assert_eq!(look.await, Ok(true));
-        assert_eq!(forgotten.leave_out(&run, &mut waited, WINDOW), 0);
+        assert_eq!(forgotten.leave_out(store, &run, &mut waited, WINDOW).await, Ok(0));
         events.len()
     }
 
@@ -216,9 +231,27 @@ mod tests {
         let mut room = 1;
         let again = forgotten.look(&store, &run, &waited[1..], WINDOW, hour, &mut room);
         assert_eq!((again.await, room), (Ok(true), 1));
-        assert_eq!(forgotten.leave_out(&run, &mut waited, WINDOW), 1, "k2400 is reused");
+        let reused = forgotten.leave_out(&store, &run, &mut waited, WINDOW).await;
+        assert_eq!(reused, Ok(1), "k2400 is reused");
         assert_eq!((first.len(), &*first[0].key.to_string(), second.len()), (1, "new", 0));
         forgotten.retain(|_| false);
         assert!(forgotten.runs.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_found_in_a_run_that_is_gone_by_then_repeats_nothing() {
+        let (store, at) = store(vec![new("k", 1)]).await;
+        let (run, mut forgotten, mut room) = (run(), Forgotten::default(), usize::MAX);
+        let mut events = Arc::from([new("k", 1)]);
+        let mut waited = [(at + 1000, &mut events)];
+        let look = forgotten.look(&store, &run, &waited, WINDOW, at + 3_600_000, &mut room);
+        assert_eq!(look.await, Ok(true));
+        assert_eq!(store.delete(&run).await, Ok(true));
+        while Timestamp::now().as_ms() <= at {}
+        let publish = Publish::now(1, [new("other", 2)].into(), true);
+        let append = RunAppend { run: run.clone(), writer: 2, publishes: vec![publish] };
+        assert!(store.append(&[append]).await.iter().all(Result::is_ok));
+        assert_eq!(forgotten.leave_out(&store, &run, &mut waited, WINDOW).await, Ok(0));
+        assert_eq!(events.len(), 1);
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 
 use super::Told;
 use super::backlog::Backlog;
-use crate::event::{NewEvent, RunId};
+use crate::event::{NewEvent, RunId, Timestamp};
 use crate::spool::Spool;
 use crate::store::{Publish, RunAppend, StoreError};
 pub(super) use flight::Flight;
@@ -67,6 +67,7 @@ struct State {
 struct Pending {
     run: RunId,
     events: Arc<[NewEvent]>,
+    published_ms: u64,
     bytes: usize,
     reply: Option<Reply>,
 }
@@ -110,7 +111,7 @@ impl Queue {
         if let Some(broken) = state.backlog.broken(run) {
             return Err(NotTaken::Broken(broken.clone()));
         }
-        let bytes = size_of_events(&events);
+        let (bytes, published_ms) = (size_of_events(&events), Timestamp::now().as_ms());
         let crowded = state.bytes > 0 && state.bytes + bytes > self.room;
         if spool || crowded || state.closed || state.backlog.must_spool(run) {
             // What came before it goes before it.
@@ -120,13 +121,13 @@ impl Queue {
                 return Err(NotTaken::Full);
             }
             let number = state.take_number();
-            let publish = Publish::now(number, events, true);
+            let publish = Publish { number, events, published_ms, answered: true };
             let kept = self.to_spool(state, run, vec![(publish, reply)], false);
             return kept.map(|()| false).map_err(|_| NotTaken::Full);
         }
         state.bytes += bytes;
         let idle = state.flight.is_none();
-        state.waiting.push_back(Pending { run: run.clone(), events, bytes, reply });
+        state.waiting.push_back(Pending { run: run.clone(), events, published_ms, bytes, reply });
         Ok(idle)
     }
 
@@ -238,8 +239,8 @@ impl Queue {
             let leg = &mut legs[place];
             // Who waits for nothing was answered.
             let answered = pending.reply.is_none();
-            let publish = Publish::now(number, pending.events, answered);
-            leg.append.publishes.push(publish);
+            let Pending { events, published_ms, .. } = pending;
+            leg.append.publishes.push(Publish { number, events, published_ms, answered });
             leg.replies.push(pending.reply);
             leg.bytes += pending.bytes;
         }

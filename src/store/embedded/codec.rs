@@ -28,8 +28,8 @@ pub(super) fn decode_event(run: &RunId, id: EventId, value: &[u8]) -> Option<Sto
 }
 
 /// The value of an `event_id` in the window.
-pub(super) fn encode_found(stored_ms: u64, found: Found) -> [u8; 40] {
-    let numbers = [stored_ms, found.id.ms, found.id.n, found.sequence.0, found.digest];
+pub(super) fn encode_found(published_ms: u64, found: Found) -> [u8; 40] {
+    let numbers = [published_ms, found.id.ms, found.id.n, found.sequence.0, found.digest];
     let mut out = [0; 40];
     for (chunk, number) in out.chunks_exact_mut(8).zip(numbers) {
         chunk.copy_from_slice(&number.to_le_bytes());
@@ -37,15 +37,15 @@ pub(super) fn encode_found(stored_ms: u64, found: Found) -> [u8; 40] {
     out
 }
 
-/// When the id was stored, and where its event is.
+/// When the event was published, and where it is.
 pub(super) fn decode_found(value: &[u8]) -> Option<(u64, Found)> {
     let value: &[u8; 40] = value.try_into().ok()?;
     let mut numbers = [0; 5];
     for (number, chunk) in numbers.iter_mut().zip(value.chunks_exact(8)) {
         *number = u64::from_le_bytes(chunk.try_into().ok()?);
     }
-    let [stored_ms, ms, n, sequence, digest] = numbers;
-    Some((stored_ms, Found { id: EventId::new(ms, n), sequence: Sequence(sequence), digest }))
+    let [published_ms, ms, n, sequence, digest] = numbers;
+    Some((published_ms, Found { id: EventId::new(ms, n), sequence: Sequence(sequence), digest }))
 }
 
 #[cfg(test)]

@@ -119,13 +119,13 @@ impl Engine {
         for item in self.window.iter() {
             let (key, value) = item.into_inner()?;
             let (parts, found) = (keys::parts_of_window(&key), codec::decode_found(&value));
-            if let (Some((run, text)), Some((stored_ms, found))) = (parts, found) {
-                known.push((stored_ms, run, text.to_owned(), found));
+            if let (Some((run, text)), Some((published_ms, found))) = (parts, found) {
+                known.push((published_ms, run, text.to_owned(), found));
             }
         }
-        known.sort_by_key(|(stored_ms, ..)| *stored_ms);
-        for (stored_ms, run, key, found) in known {
-            self.keys.insert(run, &key, stored_ms, found);
+        known.sort_by_key(|(.., found)| found.id);
+        for (published_ms, run, key, found) in known {
+            self.keys.insert(run, &key, published_ms, found);
         }
         Ok(())
     }
@@ -182,15 +182,15 @@ impl Engine {
         self.activity.remove(&(ledger.updated_ms, append.run.clone()));
         let (number, previous) = (ledger.number, ledger.last_id());
         let (events, window) = (&self.events, &self.window);
-        let outcomes = ledger.place(append, now, &self.rules, &mut self.keys, |new, placed| {
-            let value = codec::encode_event(&new.event, placed.sequence);
-            batch.insert(events, keys::event(number, placed.id), value);
-            if new.key_is_given {
-                let found = Found { id: placed.id, sequence: placed.sequence, digest: new.digest };
-                let key = keys::window(number, new.key.as_str());
-                batch.insert(window, key, codec::encode_found(now, found));
-            }
-        });
+        let outcomes =
+            ledger.place(append, now, &self.rules, &mut self.keys, |new, placed, index| {
+                let value = codec::encode_event(&new.event, placed.sequence);
+                batch.insert(events, keys::event(number, placed.id), value);
+                if let Some((published_ms, found)) = index {
+                    let key = keys::window(number, new.key.as_str());
+                    batch.insert(window, key, codec::encode_found(published_ms, found));
+                }
+            });
         if ledger.is_blank() {
             // All was refused: no run has begun.
             self.ledgers.remove(&append.run);

@@ -29,19 +29,25 @@ local function index_of(generation)
 end
 local generation = math.floor(now / window)
 
--- The event that this id stands for, if it was stored within the window before it was published. This may run long after
--- that: the server may have been stopped with the call in its hands.
-local function find(key, published)
-  local oldest = math.min(now, published) - window
+-- The event that this id stands for, if it was published within the window before; or after, of a publish that was
+-- answered: it may have waited so long that what came later was stored already. Else the end is left open, since clocks
+-- differ. This may run long after a publish: the server may have been stopped with the call in its hands. Also whether
+-- the id stands for one that was published later.
+local function find(key, published, answered)
+  local oldest, newest = math.min(now, published) - window, answered and published + window or math.huge
+  local later = false
   for past = generation, math.max(generation - 2, math.floor(oldest / window)), -1 do
     local value = redis.call('HGET', index_of(past), key)
     if value then
       local ms, id, sequence, digest = string.match(value, '^(%d+) (%d+%-%d+) (%d+) (%x+)$')
-      if ms and tonumber(ms) >= oldest then
+      ms = tonumber(ms)
+      if ms and ms >= oldest and ms <= newest then
         return { id, sequence, digest }
       end
+      later = later or ms and ms > newest
     end
   end
+  return nil, later
 end
 
 local line, indexed = { book.last_id or '0-0' }, false
@@ -66,7 +72,7 @@ for _ = 1, publishes do
     local event = { key = given and key, digest = digest, status = status, head = head, timestamp = timestamp,
       data = data, next = next }
     if given and not already then
-      event.found = find(key, published)
+      event.found, event.later = find(key, published, answered)
       local earlier = digests[key] or (event.found and event.found[3])
       if earlier and earlier ~= digest and not reused and not answered then
         reused = i - 1
@@ -101,8 +107,13 @@ for _ = 1, publishes do
         book.sequence, book.last_id = book.sequence + 1, id
         place = { id, sequence, event.digest }
         if event.key then
-          redis.call('HSET', index_of(generation), event.key, concat({ int(now), id, sequence, event.digest }, ' '))
-          stored[event.key], indexed = place, true
+          stored[event.key] = place
+          -- Whoever repeats one of two repeats the later.
+          if not event.later then
+            local value = concat({ int(math.min(now, published)), id, sequence, event.digest }, ' ')
+            redis.call('HSET', index_of(generation), event.key, value)
+            indexed = true
+          end
         end
         -- The event's own time, which the list of runs is told as well; this script's clock may be a millisecond behind.
         book.updated = ms_of(id)

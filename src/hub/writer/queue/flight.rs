@@ -47,9 +47,9 @@ impl Leg {
     pub(super) fn into_waiting(self) -> Vec<Pending> {
         let RunAppend { run, publishes, .. } = self.append;
         let pending = |(publish, reply): (Publish, _)| {
-            let (events, run) = (publish.events, run.clone());
-            let bytes = size_of_events(&events);
-            Pending { run, events, bytes, reply }
+            let Publish { events, published_ms, .. } = publish;
+            let (run, bytes) = (run.clone(), size_of_events(&events));
+            Pending { run, events, published_ms, bytes, reply }
         };
         publishes.into_iter().zip(self.replies).map(pending).collect()
     }

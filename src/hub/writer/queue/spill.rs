@@ -31,7 +31,7 @@ impl Queue {
                 stays.push_back(pending);
                 continue;
             }
-            let Pending { run, events, bytes, reply } = pending;
+            let Pending { run, events, published_ms, bytes, reply } = pending;
             if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
                 // Its publisher is gone and was told nothing; it must not happen after all.
                 state.bytes -= bytes;
@@ -41,7 +41,8 @@ impl Queue {
             let kept = if refused.contains(&run) {
                 Err(vec![reply])
             } else {
-                let publish = Publish::now(state.take_number(), Arc::clone(&events), true);
+                let (number, events) = (state.take_number(), Arc::clone(&events));
+                let publish = Publish { number, events, published_ms, answered: true };
                 self.to_spool(state, &run, vec![(publish, reply)], false)
             };
             match kept.map_err(|mut replies| replies.pop().flatten()) {
@@ -54,7 +55,7 @@ impl Queue {
                 Err(None) => {
                     // It was accepted into memory, so there it stays.
                     refused.push(run.clone());
-                    stays.push_back(Pending { run, events, bytes, reply: None });
+                    stays.push_back(Pending { run, events, published_ms, bytes, reply: None });
                 }
             }
         }
@@ -96,14 +97,15 @@ impl Queue {
         let count = publishes.len();
         let (mut records, mut replies) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (publish, reply) in publishes {
-            let Publish { number, mut events, .. } = publish;
+            let Publish { number, mut events, published_ms, .. } = publish;
             if events.iter().any(|new| !new.key_is_given) {
                 // Its publisher is told the ids before the store has them: they may come back at once.
                 let known =
                     events.iter().cloned().map(|new| NewEvent { key_is_given: true, ..new });
                 events = known.collect();
             }
-            records.push(SpooledPublish { run: run.clone(), writer: self.writer, number, events });
+            let (run, writer) = (run.clone(), self.writer);
+            records.push(SpooledPublish { run, writer, number, published_ms, events });
             replies.push(reply);
         }
         if self.spool.reserve(&records).is_err() {
@@ -126,6 +128,7 @@ impl Queue {
     ) -> Done {
         let (queue, run, events) =
             (Arc::clone(self), record.run.clone(), Arc::clone(&record.events));
+        let published_ms = record.published_ms;
         Box::new(move |written| {
             let mut state = queue.state.lock();
             state.backlog.written(&run, queue.spool.waiting(&run));
@@ -139,7 +142,8 @@ impl Queue {
                 (Err(_), None) => {
                     let bytes = size_of_events(&events);
                     state.bytes += bytes;
-                    state.waiting.push_back(Pending { run, events, bytes, reply: None });
+                    let reply = None;
+                    state.waiting.push_back(Pending { run, events, published_ms, bytes, reply });
                 }
             }
         })
