@@ -41,8 +41,8 @@ pub(super) struct RosterState {
     pub(super) subscribers: HashMap<SubscriberKey, Listener>,
     /// How many of them are near.
     near: usize,
-    /// Up to where the run has been broadcast, and the number of the event there.
-    pub(super) reached: Option<(EventId, Option<Sequence>)>,
+    /// Up to where the run has been broadcast, and what is known of the event there.
+    pub(super) reached: Reached,
     /// The actor whose word counts.
     pub(super) generation: u64,
     /// Deletions of the run that are under way: its readers are told of those, not of what they do to the
@@ -50,6 +50,40 @@ pub(super) struct RosterState {
     deletions: u32,
     /// What is to be told of the log, which began anew meanwhile.
     reset_held: Option<FromRun>,
+}
+
+/// How far a run has been broadcast.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Reached {
+    pub(super) position: EventId,
+    pub(super) at: At,
+}
+
+/// What is known of the event at a position.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum At {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// Its number.
+    Numbered(Sequence),
+    /// It has none, or is gone.
+    Unnumbered,
+}
+
+impl At {
+    /// The number, if it has one.
+    pub(super) fn sequence(self) -> Option<Sequence> {
+        match self {
+            Self::Numbered(sequence) => Some(sequence),
+            Self::Unknown | Self::Unnumbered => None,
+        }
+    }
+
+    /// Of an event that has this number, or none.
+    pub(super) fn of(sequence: Option<Sequence>) -> Self {
+        sequence.map_or(Self::Unnumbered, Self::Numbered)
+    }
 }
 
 /// Names one subscriber of this hub.
@@ -217,7 +251,7 @@ impl Registry {
         let mut slots = self.slots.lock();
         let slot = slots.entry(run.clone()).or_insert_with(|| {
             let roster = Arc::new(Roster::default());
-            roster.lock().reached = Some((position, None));
+            roster.lock().reached = Reached { position, at: At::Unknown };
             self.start(core, run, roster)
         });
         slot.roster.add(key, listener);
@@ -332,6 +366,11 @@ impl Registry {
         if let Some(slot) = self.slots.lock().get(run) {
             slot.roster.broadcast(message);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn reached(&self, run: &RunId) -> Option<Reached> {
+        self.roster(run).map(|roster| roster.lock().reached)
     }
 
     #[cfg(test)]

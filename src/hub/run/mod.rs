@@ -13,10 +13,10 @@ pub use gap::{Gap, GapReason};
 
 use super::Core;
 use super::obituary::Obituary;
-use super::registry::{Roster, SubscriberKey};
+use super::registry::{At, Reached, Roster, SubscriberKey};
 use super::subscriber::FromRun;
 use super::supervisor::{Component, obituary_of};
-use crate::event::{EncodedBatch, EventId, RunId, Sequence};
+use crate::event::{EncodedBatch, EventId, RunId};
 use crate::telemetry::metrics;
 use actix::prelude::*;
 use ring::Ring;
@@ -53,7 +53,7 @@ pub(super) struct Retire;
 #[rtype(result = "()")]
 enum Moved {
     /// There are new events, behind a gap or not.
-    Events { batch: Arc<EncodedBatch>, gap: Option<Gap>, last: Option<Sequence> },
+    Events { batch: Arc<EncodedBatch>, gap: Option<Gap>, at: At },
     /// The position is none of the run's; the tail begins anew. When another hub deleted the run, if that is why.
     Reset { deleted_at: Option<u64> },
 }
@@ -82,8 +82,8 @@ impl RunActor {
         Self::start_in_arbiter(&arbiter, |_| actor)
     }
 
-    fn reached(&self) -> (EventId, Option<Sequence>) {
-        self.roster.lock().reached.unwrap_or((EventId::START, None))
+    fn reached(&self) -> Reached {
+        self.roster.lock().reached
     }
 }
 
@@ -96,7 +96,7 @@ impl Actor for RunActor {
         let Some(core) = self.core.upgrade() else { return ctx.stop() };
         let reached = self.reached();
         // A predecessor may have died between moving on and telling.
-        self.roster.broadcast(&FromRun::Reached(reached.0));
+        self.roster.broadcast(&FromRun::Reached(reached.position));
         let pump = pump::Pump::new(&core, &self.run, Arc::clone(&self.roster), reached);
         ctx.spawn(pump.run(ctx.address()).into_actor(self));
         if self.roster.lock().subscribers.is_empty() {
@@ -118,7 +118,7 @@ impl Handler<Attach> for RunActor {
         if let Some(idle) = self.idle.take() {
             ctx.cancel_future(idle);
         }
-        let (reached, _) = self.reached();
+        let reached = self.reached().position;
         // Until it has been told all, it cannot leave, and nobody else tells it anything.
         let roster = self.roster.lock();
         let Some(subscriber) = roster.subscribers.get(&attach.key) else { return };
@@ -138,17 +138,17 @@ impl Handler<Moved> for RunActor {
             return ctx.stop();
         }
         match moved {
-            Moved::Events { batch, gap, last } => {
+            Moved::Events { batch, gap, at } => {
                 if gap.is_some() {
                     self.ring.clear();
                 }
                 self.ring.push(Arc::clone(&batch));
-                self.roster.lock().reached = Some((batch.last, last));
+                self.roster.lock().reached = Reached { position: batch.last, at };
                 self.roster.broadcast(&FromRun::Batch { batch, gap });
             }
             Moved::Reset { deleted_at } => {
                 self.ring.clear();
-                self.roster.lock().reached = Some((EventId::START, None));
+                self.roster.lock().reached = Reached::default();
                 self.roster.broadcast_reset(FromRun::Reset { deleted_at });
             }
         }

@@ -2,8 +2,8 @@
 
 use super::gap::Gap;
 use super::{Moved, RunActor};
-use crate::event::{EncodedBatch, EventId, ReadRules, RunId, Sequence, StoredEvent};
-use crate::hub::registry::Roster;
+use crate::event::{EncodedBatch, EventId, ReadRules, RunId, StoredEvent};
+use crate::hub::registry::{At, Reached, Roster};
 use crate::hub::{Core, first};
 use crate::store::{LogStore, RangeRequest, StoreError, TailItem};
 use actix::Addr;
@@ -24,16 +24,11 @@ pub(super) struct Pump {
     roster: Arc<Roster>,
     run: RunId,
     position: EventId,
-    sequence: Option<Sequence>,
-    /// The event there is known to have no number.
-    is_unnumbered: bool,
+    at: At,
+    /// The event there was gone when the first reader had just come: whoever came was told what is missing before it.
+    is_told: bool,
     /// When the tail last brought events.
     heard: Instant,
-}
-
-/// An event's number, and whether it has none.
-fn numbered(event: &StoredEvent) -> (Option<Sequence>, bool) {
-    (event.sequence, event.sequence.is_none())
 }
 
 /// What is missing before events that do not go on from where the last ones ended.
@@ -48,21 +43,16 @@ enum Hole {
 
 impl Pump {
     /// A pump for these readers of a run, who have got as far as `reached`.
-    pub(super) fn new(
-        core: &Core,
-        run: &RunId,
-        roster: Arc<Roster>,
-        reached: (EventId, Option<Sequence>),
-    ) -> Self {
-        let (position, sequence) = reached;
+    pub(super) fn new(core: &Core, run: &RunId, roster: Arc<Roster>, reached: Reached) -> Self {
+        let Reached { position, at } = reached;
         Self {
             store: Arc::clone(&core.store),
             rules: core.rules.clone(),
             roster,
             run: run.clone(),
             position,
-            sequence,
-            is_unnumbered: false,
+            at,
+            is_told: false,
             heard: Instant::now(),
         }
     }
@@ -101,20 +91,29 @@ impl Pump {
         }
     }
 
-    /// Finds the number of the event at the position, so that a hole right behind it is noticed.
+    /// Finds the number of the event at the position, so that a hole right behind it is noticed; also by a successor.
     async fn look_up_sequence(&mut self) {
-        if self.sequence.is_some() || self.position == EventId::START {
+        if self.at != At::Unknown || self.position == EventId::START {
             return;
         }
+        let mut at_once = true;
         loop {
             match self.store.range(&self.run, RangeRequest::only(self.position)).await {
                 Ok(page) => {
-                    if let Some(event) = page.events.first() {
-                        (self.sequence, self.is_unnumbered) = numbered(event);
+                    let event = page.events.first();
+                    self.at = At::of(event.and_then(|event| event.sequence));
+                    self.is_told = event.is_none() && at_once;
+                    let (position, at) = (self.position, self.at);
+                    let reached = &mut self.roster.lock().reached;
+                    if *reached == (Reached { position, at: At::Unknown }) {
+                        reached.at = at;
                     }
                     return;
                 }
-                Err(error) if error.is_transient() => tokio::time::sleep(RETRY_AFTER).await,
+                Err(error) if error.is_transient() => {
+                    at_once = false;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
                 // The tail says when there is something to read again.
                 Err(_) => return,
             }
@@ -122,7 +121,7 @@ impl Pump {
     }
 
     fn reset(&mut self, deleted_at: Option<u64>) -> Moved {
-        (self.position, self.sequence, self.is_unnumbered) = (EventId::START, None, false);
+        (self.position, self.at, self.is_told) = (EventId::START, At::Unknown, false);
         Moved::Reset { deleted_at }
     }
 
@@ -141,24 +140,22 @@ impl Pump {
 
     fn batch(&mut self, events: Vec<StoredEvent>, gap: Option<Gap>) -> Moved {
         if let Some(event) = events.last() {
-            (self.sequence, self.is_unnumbered) = numbered(event);
+            (self.at, self.is_told) = (At::of(event.sequence), false);
         }
         let batch = EncodedBatch::encode(self.position, events, &self.rules);
         if batch.changes_status() {
             self.settle();
         }
         self.position = batch.last;
-        Moved::Events { batch: Arc::new(batch), gap, last: self.sequence }
+        Moved::Events { batch: Arc::new(batch), gap, at: self.at }
     }
 
     /// Whether the numbers do not go on as they should. Foreign writers number as they like, or not at all, so this
     /// alone says nothing.
     fn is_suspicious(&self, first: &StoredEvent, count: usize, silence: Duration) -> bool {
-        match (self.sequence, first.sequence) {
-            (Some(at), Some(next)) => at.missing_before(next) != Some(0),
-            // Where it is not known whether there is a number, whoever came there has been told what is missing.
-            (None, _) if !self.is_unnumbered => false,
-            _ => count >= MANY || silence >= SILENCE,
+        match (self.at, first.sequence) {
+            (At::Numbered(at), Some(next)) => at.missing_before(next) != Some(0),
+            _ => !self.is_told && (count >= MANY || silence >= SILENCE),
         }
     }
 
@@ -178,7 +175,8 @@ impl Pump {
         let Some(oldest) = page.events.first() else { return Ok(None) };
         if oldest.id > self.position {
             let oldest = oldest.id.min(first.id);
-            let gap = Gap::between(self.position, self.sequence, oldest, first.sequence);
+            let at = self.at.sequence();
+            let gap = Gap::between(self.position, at, oldest, first.sequence);
             if gap.missed.is_none()
                 && let deleted_at @ Some(_) = self.deleted_at().await?
             {
@@ -187,7 +185,7 @@ impl Pump {
             return Ok(Some(Hole::Gap(gap)));
         }
         let begins_anew =
-            matches!((self.sequence, first.sequence), (Some(at), Some(next)) if next <= at);
+            matches!((self.at, first.sequence), (At::Numbered(at), Some(next)) if next <= at);
         if !begins_anew {
             return Ok(None);
         }

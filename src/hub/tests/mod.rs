@@ -2,6 +2,7 @@
 
 mod near;
 
+use super::registry::At;
 use super::subscriber::FromRun;
 use super::{Ack, Hub, Item, Published, SubscribeOptions, Subscription};
 use crate::config::Config;
@@ -9,7 +10,7 @@ use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{EventId, EventType, NewEvent, RunId, Timestamp, Upcasters, Version};
 use crate::spool::Spool;
 use crate::store::memory::MemoryStore;
-use crate::store::{RangeRequest, StoreRules};
+use crate::store::{Publish, RangeRequest, RunAppend, StoreRules};
 use actix::Message;
 use std::future::poll_fn;
 use std::sync::{Arc, mpsc};
@@ -44,7 +45,10 @@ fn in_system(test: impl AsyncFnOnce(Hub)) {
 
 /// A hub on a store in memory, and the folder of its spool.
 fn hub(upcasters: Upcasters) -> (Hub, tempfile::TempDir) {
-    let mut config = Config::default();
+    hub_with(Config::default(), upcasters)
+}
+
+fn hub_with(mut config: Config, upcasters: Upcasters) -> (Hub, tempfile::TempDir) {
     config.subscribe.idle_grace = Duration::from_millis(50);
     // A test may be held up; no publish is to fail for that.
     config.publish.timeout = PATIENCE;
@@ -56,8 +60,12 @@ fn hub(upcasters: Upcasters) -> (Hub, tempfile::TempDir) {
 }
 
 fn in_system_with(upcasters: Upcasters, test: impl AsyncFnOnce(Hub)) {
+    in_system_of(|| hub(upcasters), test);
+}
+
+fn in_system_of(hub: impl FnOnce() -> (Hub, tempfile::TempDir), test: impl AsyncFnOnce(Hub)) {
     actix::System::new().block_on(async {
-        let (hub, _dir) = hub(upcasters);
+        let (hub, _dir) = hub();
         tokio::time::timeout(PATIENCE * 2, test(hub)).await.expect("the test ends in time");
     });
 }
@@ -66,11 +74,14 @@ fn run_id() -> RunId {
     RunId::parse("r").unwrap()
 }
 
-async fn publish(hub: &Hub, number: usize) {
+fn event(number: usize) -> NewEvent {
     let json = format!(r#"{{"type":"a.b","data":{number}}}"#);
     let limits = EventLimits { max_data: 1 << 20 };
-    let event = parse_event(&run_id(), &json, Timestamp::now(), limits).unwrap();
-    let published = hub.publish(&run_id(), vec![NewEvent::new(event)], Ack::Persisted).await;
+    NewEvent::new(parse_event(&run_id(), &json, Timestamp::now(), limits).unwrap())
+}
+
+async fn publish(hub: &Hub, number: usize) {
+    let published = hub.publish(&run_id(), vec![event(number)], Ack::Persisted).await;
     assert!(matches!(published, Ok(Published::Persisted(_))), "{published:?}");
 }
 
@@ -148,6 +159,50 @@ fn a_run_actor_that_dies_is_replaced_and_its_readers_go_on() {
         }
         assert_eq!(hub.subscribers(&run_id()), 2);
     });
+}
+
+#[test]
+fn what_is_trimmed_while_a_run_actor_is_replaced_is_said() {
+    let mut config = Config::default();
+    config.retention.max_events = 10;
+    in_system_of(
+        || hub_with(config, Upcasters::default()),
+        async |hub| {
+            for number in 0..3 {
+                publish(&hub, number).await;
+            }
+            let mut stream = subscribe(&hub).await;
+            assert_eq!(numbers(&mut stream, 3).await, [0, 1, 2]);
+            let is_looked_up = || {
+                let reached = hub.core.registry.reached(&run_id());
+                reached.is_some_and(|reached| reached.at != At::Unknown)
+            };
+            while !is_looked_up() {
+                tokio::task::yield_now().await;
+            }
+            let (stall, release) = Stall::new();
+            hub.core.registry.send_run(&run_id(), stall);
+            // By another hub.
+            let publishes = vec![Publish::now(1, (3..23).map(event).collect(), false)];
+            let append = RunAppend { run: run_id(), writer: 7, publishes };
+            assert!(hub.core.store.append(&[append]).await.iter().all(Result::is_ok));
+            hub.core.registry.send_run(&run_id(), Crash);
+            drop(release);
+            let mut text = String::new();
+            while !text.contains(r#""data":22"#) {
+                let item = poll_fn(|cx| stream.poll_next(cx)).await.expect("the stream goes on");
+                let Item::Bytes(bytes) = item else { panic!("it was asked for bytes") };
+                text.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+            let gap = text.find("event: gap").expect("what is missing is said");
+            assert!(
+                text[gap..].contains(r#""reason":"trimmed""#)
+                    && text[gap..].contains(r#""missed":10"#),
+                "{text}"
+            );
+            assert!(gap < text.find(r#""data":13"#).unwrap(), "{text}");
+        },
+    );
 }
 
 #[test]
