@@ -32,17 +32,23 @@ pub(super) fn path_of(folder: &Path, segment: u32) -> PathBuf {
     folder.join(format!("{segment:010}.{SEGMENT}"))
 }
 
-/// Opens the folder, making it where it is missing.
-pub(super) fn load(folder: &Path) -> Result<Loaded, OpenError> {
+/// Takes the folder's lock, making the folder where it is missing. It is held as long as the file is open.
+pub(super) fn lock(folder: &Path) -> Result<File, OpenError> {
     let failed = |e: io::Error| OpenError::Failed { path: folder.into(), reason: e.to_string() };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let lock = private().create(true).truncate(false).write(true).open(folder.join(LOCK));
     let lock = lock.map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.into())),
-        Err(TryLockError::Error(e)) => return Err(failed(e)),
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.into())),
+        Err(TryLockError::Error(e)) => Err(failed(e)),
     }
+}
+
+/// Opens the folder, making it where it is missing.
+pub(super) fn load(folder: &Path) -> Result<Loaded, OpenError> {
+    let failed = |e: io::Error| OpenError::Failed { path: folder.into(), reason: e.to_string() };
+    let lock = lock(folder)?;
     let mut segments = Vec::new();
     for file in fs::read_dir(folder).map_err(failed)? {
         let path = file.map_err(failed)?.path();

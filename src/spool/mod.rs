@@ -92,7 +92,7 @@ pub struct SpoolStatus {
     pub events: u64,
     /// Bytes on the disk.
     pub bytes: u64,
-    /// When the oldest event was spooled, in ms since the Unix epoch.
+    /// When the oldest event was published, in ms since the Unix epoch.
     pub oldest_ms: Option<u64>,
     /// Why it cannot be written, if the last attempt failed.
     pub trouble: Option<String>,
@@ -126,8 +126,6 @@ struct Shared {
     /// How often something was drained, and how much of that is surely noted.
     drained: AtomicU64,
     settled: AtomicU64,
-    /// Keeps other hubs out while it is open.
-    _lock: std::fs::File,
 }
 
 impl Spool {
@@ -146,10 +144,10 @@ impl Spool {
             // What an earlier life has noted may not have been synced.
             drained: AtomicU64::new(1),
             settled: AtomicU64::new(0),
-            _lock: loaded.lock,
         });
         shared.measure();
-        let worker = Worker::new(Arc::clone(&shared), loaded.next_seq, loaded.next_segment);
+        let worker =
+            Worker::new(Arc::clone(&shared), loaded.lock, loaded.next_seq, loaded.next_segment);
         let (commands, inbox) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("runhub-spool".to_owned())

@@ -1,7 +1,7 @@
 //! The spool on a real disk: what is acknowledged is there after a restart, in order and once; what is
 //! damaged costs itself alone.
 
-use super::{Spool, SpoolError, SpooledPublish};
+use super::{OpenError, Spool, SpoolError, SpooledPublish};
 use crate::event::parse::{EventLimits, parse_event};
 use crate::event::{NewEvent, RunId, Timestamp};
 use std::fs;
@@ -298,4 +298,28 @@ fn a_drained_file_that_somebody_removed_is_removed() {
     segments(dir.path()).iter().for_each(|segment| fs::remove_file(segment).unwrap());
     spool.drained(&run("a"), seq_of(&spool, "a", 1));
     assert_eq!(settles(&spool), Ok(()));
+}
+
+#[test]
+fn files_that_somebody_removed_are_written_again_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("spool");
+    let spool = open(&folder);
+    // Each has a segment of its own.
+    (1..=3).for_each(|n| put(&spool, sized("a", n, 2, 9 << 20)));
+    put(&spool, publish("b", 4, 1));
+    let files = segments(&folder);
+    assert_eq!(files.len(), 4);
+    [1, 3].into_iter().for_each(|n| fs::remove_file(&files[n]).unwrap());
+    put(&spool, publish("a", 5, 1));
+    drop(spool);
+    let spool = open(&folder);
+    assert_eq!((numbers(&spool, "a"), numbers(&spool, "b")), (vec![1, 2, 3, 5], vec![4]));
+    fs::remove_dir_all(&folder).unwrap();
+    put(&spool, publish("b", 6, 1));
+    assert!(matches!(Spool::open(&folder, LARGE, LARGE), Err(OpenError::InUse(_))));
+    spool.drained(&run("a"), seq_of(&spool, "a", 2));
+    drop(spool);
+    let spool = open(&folder);
+    assert_eq!((numbers(&spool, "a"), numbers(&spool, "b")), (vec![3, 5], vec![4, 6]));
 }

@@ -2,17 +2,18 @@
 //! that are drained.
 //!
 //! A segment whose write or sync failed is never written again: what the disk did with it is not known.
-//! What was to be written is cut off it and goes to a new one.
+//! What was to be written is cut off it and goes to a new one. Where somebody has removed the files, or the folder, they
+//! are made again, with all that waits.
 
 use super::index::{Entry, Segment};
-use super::load::{path_of, private};
+use super::load::{lock, path_of, private};
 use super::{Done, Shared, SpoolError, SpooledPublish, record};
 use crate::event::RunId;
 use crate::telemetry::metrics;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -42,6 +43,8 @@ const SLOW: Duration = Duration::from_secs(1);
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
+    /// Keeps other hubs out while it is open.
+    lock: File,
     next_seq: u64,
     next_segment: u32,
     /// The segment that is written to.
@@ -52,6 +55,8 @@ pub(super) struct Worker {
     left_behind: Vec<PathBuf>,
     /// A segment of which not all can be read, and so not all be moved.
     unmovable: Option<u32>,
+    /// Somebody has removed files that are in use.
+    bereft: bool,
 }
 
 /// A publish that was encoded, and who waits for it.
@@ -63,15 +68,17 @@ struct Written {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, next_seq: u64, next_segment: u32) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, lock: File, next_seq: u64, next_segment: u32) -> Self {
         Self {
             shared,
+            lock,
             next_seq,
             next_segment,
             current: None,
             unnoted: HashMap::new(),
             left_behind: Vec::new(),
             unmovable: None,
+            bereft: false,
         }
     }
 
@@ -106,6 +113,9 @@ impl Worker {
                 if let Err(e) = self.note() {
                     log::debug!("could not note what was drained from the spool: {e}");
                 }
+            }
+            if std::mem::take(&mut self.bereft) {
+                self.restore();
             }
             self.tidy();
             if !settles.is_empty() {
@@ -255,7 +265,7 @@ impl Worker {
         }
     }
 
-    fn append_to(&self, number: u32, bytes: &[u8], sync: bool) -> io::Result<(u32, u64)> {
+    fn append_to(&mut self, number: u32, bytes: &[u8], sync: bool) -> io::Result<(u32, u64)> {
         let (file, start) = {
             let index = self.shared.index.lock();
             let segment = index.segments.get(&number).ok_or(ErrorKind::NotFound)?;
@@ -263,6 +273,10 @@ impl Worker {
         };
         let put = file.write_all_at(bytes, start);
         let put = put.and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+        if put.is_ok() && is_removed(&file) {
+            self.bereft = true;
+            return Err(io::Error::other("somebody has removed its file"));
+        }
         if let Err(e) = put {
             // Best effort: whoever reads it after a restart should not find what was refused.
             drop(file.set_len(start).and_then(|()| file.sync_data()));
@@ -277,7 +291,19 @@ impl Worker {
     fn begin(&mut self) -> io::Result<u32> {
         let number = self.next_segment;
         let path = path_of(&self.shared.folder, number);
-        let file = private().create_new(true).read(true).write(true).open(&path)?;
+        let create = || private().create_new(true).read(true).write(true).open(&path);
+        let file = match create() {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.lock = lock(&self.shared.folder).map_err(io::Error::other)?;
+                self.bereft = true;
+                log::error!(
+                    "somebody has removed {}, which is made again",
+                    self.shared.folder.display()
+                );
+                create()?
+            }
+            created => created?,
+        };
         self.next_segment += 1;
         // The file's name has to be on the disk as well.
         if let Err(e) = self.sync_folder() {
@@ -329,6 +355,27 @@ impl Worker {
         }
     }
 
+    /// Writes again what waits in files that somebody has removed: they can be read as long as they are open.
+    fn restore(&mut self) {
+        let index = self.shared.index.lock();
+        let removed = index.segments.iter().filter(|(_, segment)| is_removed(&segment.file));
+        let removed: Vec<_> =
+            removed.map(|(number, _)| (*number, index.in_segment(*number))).collect();
+        drop(index);
+        for (number, entries) in removed {
+            match self.move_on(number, &entries) {
+                Ok(()) => log::warn!(
+                    "{} publishes of segment {number} of the spool, whose file is gone, were written again",
+                    entries.len()
+                ),
+                Err(e) => {
+                    log::error!("could not write segment {number} of the spool again: {e}");
+                    self.bereft = true;
+                }
+            }
+        }
+    }
+
     /// Copies the records of a segment to the current one, so that it can go. What cannot be read stays, and the
     /// segment with it.
     fn move_on(&mut self, from: u32, entries: &[(RunId, Entry)]) -> io::Result<()> {
@@ -368,6 +415,11 @@ fn write_notes<'a>(bytes: &mut Vec<u8>, drained: impl IntoIterator<Item = (&'a R
     for (run, seq) in drained {
         record::write_drained(bytes, *seq, run);
     }
+}
+
+/// Whether the file has no name any more. One that cannot be asked is taken for one that has.
+fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
 }
 
 /// Removes a file, if somebody else has not.
