@@ -16,6 +16,16 @@ pub(super) struct Found {
     pub(super) digest: u64,
 }
 
+/// What a publish may repeat.
+#[derive(Debug)]
+pub(super) enum Around {
+    /// One that was answered may have waited for long: what was published within the window before or after it. What came
+    /// later may have been stored already.
+    Published(RangeInclusive<u64>),
+    /// Any other: what was stored from then on, whose publisher may have heard of it just now.
+    StoredSince(u64),
+}
+
 /// By the number of the run, which no other run ever gets: those of a run that is gone are found no more, and go with
 /// their time.
 type Key = (u64, Arc<str>);
@@ -41,19 +51,25 @@ impl KeyWindow {
         Self { window_ms, known: HashMap::new(), ages: VecDeque::new() }
     }
 
-    /// When an event was published of which an event of this publish may be a repetition. Of what was answered long ago
-    /// later ones may have been stored already; else the end is left open, since clocks differ.
-    pub(super) fn around(&self, publish: &Publish, now_ms: u64) -> RangeInclusive<u64> {
+    /// What an event of this publish may be a repetition of.
+    pub(super) fn around(&self, publish: &Publish, now_ms: u64) -> Around {
         let published_ms = publish.published_ms;
-        let newest = published_ms.saturating_add(self.window_ms);
-        let oldest = published_ms.min(now_ms).saturating_sub(self.window_ms);
-        oldest..=if publish.answered { newest } else { u64::MAX }
+        let oldest_ms = published_ms.min(now_ms).saturating_sub(self.window_ms);
+        let newest_ms = published_ms.saturating_add(self.window_ms);
+        match publish.answered {
+            true => Around::Published(oldest_ms..=newest_ms),
+            false => Around::StoredSince(oldest_ms),
+        }
     }
 
-    /// The event that this id stands for, if it was published then.
-    pub(super) fn find(&self, run: u64, key: &str, when: &RangeInclusive<u64>) -> Option<Found> {
+    /// The event that this id stands for, if it is one of those.
+    pub(super) fn find(&self, run: u64, key: &str, around: &Around) -> Option<Found> {
         let (published_ms, found) = self.known.get(&(run, Arc::from(key)))?;
-        when.contains(published_ms).then_some(*found)
+        let is_it = match around {
+            Around::Published(when) => when.contains(published_ms),
+            Around::StoredSince(oldest_ms) => found.id.ms >= *oldest_ms,
+        };
+        is_it.then_some(*found)
     }
 
     /// From now on the id stands for this event, unless it does for one that was published later: whoever repeats one
@@ -105,7 +121,8 @@ mod tests {
         // The first one was stored anew.
         assert_eq!(forget(&mut keys, 76_000), 9_999);
         assert_eq!((forget(&mut keys, 76_000), forget(&mut keys, 76_000)), (10_000, 5_000));
-        assert_eq!(keys.find(1, "k0", &(20_000..=20_000)), Some(found(20_000)));
-        assert_eq!((keys.find(2, "k0", &(0..=u64::MAX)), keys.known.len()), (None, 1));
+        assert_eq!(keys.find(1, "k0", &Around::StoredSince(20_000)), Some(found(20_000)));
+        assert_eq!(keys.find(1, "k0", &Around::StoredSince(20_001)), None);
+        assert_eq!((keys.find(2, "k0", &Around::StoredSince(0)), keys.known.len()), (None, 1));
     }
 }

@@ -155,8 +155,8 @@ impl Ledger {
         keys: &KeyWindow,
     ) -> bool {
         let is_new = |publish: &Publish, new: &NewEvent| {
-            let when = keys.around(publish, now_ms);
-            let found = || keys.find(self.number, new.key.as_str(), &when);
+            let around = keys.around(publish, now_ms);
+            let found = || keys.find(self.number, new.key.as_str(), &around);
             !new.key_is_given || found().is_none()
         };
         publishes
@@ -172,11 +172,11 @@ impl Ledger {
         if publish.answered {
             return None;
         }
-        let when = keys.around(publish, now_ms);
+        let around = keys.around(publish, now_ms);
         for (index, new) in publish.events.iter().enumerate().filter(|(_, new)| new.key_is_given) {
             let key = new.key.as_str();
             let earlier = within.iter().find(|(k, _)| *k == key).map(|(_, digest)| *digest);
-            let found = || keys.find(self.number, key, &when);
+            let found = || keys.find(self.number, key, &around);
             match earlier.or_else(|| found().map(|found| found.digest)) {
                 Some(digest) if digest != new.digest => return Some(index),
                 Some(_) => {}
@@ -235,9 +235,10 @@ impl Ledger {
         keys: &mut KeyWindow,
         stored: &mut impl FnMut(&'e NewEvent, Placed, Option<(u64, Found)>),
     ) -> PublishOutcome {
-        let (when, published_ms) = (keys.around(publish, now_ms), publish.published_ms.min(now_ms));
+        let (around, published_ms) =
+            (keys.around(publish, now_ms), publish.published_ms.min(now_ms));
         let placed = publish.events.iter().map(|new| {
-            let find = || keys.find(self.number, new.key.as_str(), &when);
+            let find = || keys.find(self.number, new.key.as_str(), &around);
             let known = new.key_is_given.then(find);
             if let Some(Found { id, sequence, digest }) = known.flatten() {
                 return Placed { id, sequence, duplicate: true, reused: digest != new.digest };

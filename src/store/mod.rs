@@ -62,8 +62,9 @@ pub struct Publish {
     pub number: u64,
     /// Its events, in order; stored all or none.
     pub events: Arc<[NewEvent]>,
-    /// When it was published, in ms since the Unix epoch: an `event_id` stands for what was published within
-    /// `publish.dedup_window` before that, even if this reaches the store later.
+    /// When it was published, in ms since the Unix epoch: an `event_id` stands for what was stored within
+    /// `publish.dedup_window` before that, even if this reaches the store later; and if its publisher was answered, for
+    /// what was published within that time before or after.
     pub published_ms: u64,
     /// Whether its publisher was answered before it was stored, so that it can be refused no more: an
     /// event whose `event_id` stands for other content is then left out, with the place of that.

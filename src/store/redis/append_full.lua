@@ -29,22 +29,22 @@ local function index_of(generation)
 end
 local generation = math.floor(now / window)
 
--- The event that this id stands for, if it was published within the window before; or after, of a publish that was
--- answered: it may have waited so long that what came later was stored already. Else the end is left open, since clocks
--- differ. This may run long after a publish: the server may have been stopped with the call in its hands. Also whether
--- the id stands for one that was published later.
+-- The event that this id stands for, if it was stored within the window before this was published. A publish that was
+-- answered may have waited for long, and so may what it repeats: that was published within the window before or after it.
+-- This may run long after any publish: the server may have been stopped with the call in its hands. Also whether the id
+-- stands for one that was published later.
 local function find(key, published, answered)
-  local oldest, newest = math.min(now, published) - window, answered and published + window or math.huge
+  local oldest, newest = math.min(now, published) - window, published + window
   local later = false
   for past = generation, math.max(generation - 2, math.floor(oldest / window)), -1 do
     local value = redis.call('HGET', index_of(past), key)
     if value then
       local ms, id, sequence, digest = string.match(value, '^(%d+) (%d+%-%d+) (%d+) (%x+)$')
-      ms = tonumber(ms)
-      if ms and ms >= oldest and ms <= newest then
+      local when = ms and (answered and tonumber(ms) or ms_of(id))
+      if when and when >= oldest and (when <= newest or not answered) then
         return { id, sequence, digest }
       end
-      later = later or ms and ms > newest
+      later = later or answered and when and when > newest
     end
   end
   return nil, later
