@@ -185,8 +185,9 @@ impl Spool {
         }
     }
 
-    /// The oldest publishes of a run, about as many events and bytes as asked for; at least one, if there is any. Reads the disk: it blocks. What turns out to be damaged
-    /// is left out, and the file kept; a disk that fails to read is an error.
+    /// The oldest publishes of a run, about as many events and bytes as asked for; at least one, if there is any. Reads
+    /// the disk: it blocks. What turns out to be damaged is left out, and the file kept; a disk that fails to read is
+    /// an error.
     pub fn oldest(&self, run: &RunId, events: usize, bytes: usize) -> io::Result<Vec<Waiting>> {
         let shared = &self.handle.shared;
         loop {

@@ -19,8 +19,8 @@ pub(super) struct Found {
 /// What a publish may repeat.
 #[derive(Debug)]
 pub(super) enum Around {
-    /// One that was answered may have waited for long: what was published within the window before or after it. What came
-    /// later may have been stored already.
+    /// One that was answered may have waited for long: what was published within the window before or after it. What
+    /// came later may have been stored already.
     Published(RangeInclusive<u64>),
     /// Any other: what was stored from then on, whose publisher may have heard of it just now.
     StoredSince(u64),

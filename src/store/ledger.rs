@@ -196,8 +196,8 @@ impl Ledger {
     }
 
     /// Gives the events of a writer's publishes their places, or finds that one reuses an `event_id`, or that it was
-    /// applied before. `stored` is called for each event that is new, with what its `event_id` stands for from now on and
-    /// when that was published, if it is in the window.
+    /// applied before. `stored` is called for each event that is new, with what its `event_id` stands for from now on
+    /// and when that was published, if it is in the window.
     pub(super) fn place<'e>(
         &mut self,
         append: &'e RunAppend,

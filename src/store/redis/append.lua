@@ -1,14 +1,15 @@
 -- Appends publishes to runs, each publish whole or not at all. One run's trouble is no other's.
--- KEYS: the list of runs, or any key where this does not keep it; of each run its stream, meta, and, unless its events are plain, the base of its event_id
--- index.
+-- KEYS: the list of runs, or any key where this does not keep it; of each run its stream, meta, and, unless its events
+-- are plain, the base of its event_id index.
 -- ARGV: the first run's writer's field; of each run its id, and, if it gets one event from that writer that is plain
 -- and as most are, the writer's number for the publish and the entry, which begins with '+'. Of any other its writer's
 -- field, the number of publishes, below 0 unless the events are plain, and the publishes; of each the writer's number
--- for it, whether it was answered and can be refused no more (1 or 0), the number of events, and, unless they are plain,
--- when it was published, in ms; of each event, unless they are plain, whether its publisher chose the event_id (1 or 0), event_id, digest, the status it gives or ''; of
--- all events the entry. An entry begins with its shape, and goes on with its timestamp, source and type, six values
--- that are left out where the shape is '=' because they are those of the entry before, and data; then comes the
--- event_id if the shape is '=' or '+', else as many names and values as the shape says.
+-- for it, whether it was answered and can be refused no more (1 or 0), the number of events, and, unless they are
+-- plain, when it was published, in ms; of each event, unless they are plain, whether its publisher chose the event_id
+-- (1 or 0), event_id, digest, the status it gives or ''; of all events the entry. An entry begins with its shape, and
+-- goes on with its timestamp, source and type, six values that are left out where the shape is '=' because they are
+-- those of the entry before, and data; then comes the event_id if the shape is '=' or '+', else as many names and
+-- values as the shape says.
 -- Answers a line a run: the last id before, 0-0 for none, and of each publish 'n' with the first one's sequence and
 -- the ids, of events that are all new; 'm' with id, sequence and whether it was there before (0, 1, or 2 with other
 -- content) of each event; 'r' with the index of the event whose event_id is reused; or 'a' if an earlier attempt has

@@ -30,9 +30,9 @@ end
 local generation = math.floor(now / window)
 
 -- The event that this id stands for, if it was stored within the window before this was published. A publish that was
--- answered may have waited for long, and so may what it repeats: that was published within the window before or after it.
--- This may run long after any publish: the server may have been stopped with the call in its hands. Also whether the id
--- stands for one that was published later.
+-- answered may have waited for long, and so may what it repeats: that was published within the window before or after
+-- it. This may run long after any publish: the server may have been stopped with the call in its hands. Also whether
+-- the id stands for one that was published later.
 local function find(key, published, answered)
   local oldest, newest = math.min(now, published) - window, published + window
   local later = false

@@ -78,8 +78,8 @@ local function status_of_data(data)
 end
 
 -- Counts in what was written behind the book's last id: the newest sequence and the newest change of status among the
--- newest thousand entries, or as many as are enough bytes. They are read a few at a time, and fewer if those before were
--- large.
+-- newest thousand entries, or as many as are enough bytes. They are read a few at a time, and fewer if those before
+-- were large.
 local function absorb(book)
   local from, to = book.last_id and '(' .. book.last_id or '-', '+'
   local newest, sequence, status, status_ms
